@@ -1,0 +1,27 @@
+/** `420 ms`, `2 s`, `3.5 s`, `2 min 5 s`: how durations appear in texts for people and models. */
+export function formatDuration(ms: number): string {
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 60_000) return `${trim(ms / 1000)} s`;
+  const minutes = Math.floor(ms / 60_000);
+  const seconds = Math.round((ms - minutes * 60_000) / 1000);
+  return seconds === 0 ? `${minutes} min` : `${minutes} min ${seconds} s`;
+}
+
+function trim(value: number): string {
+  return value.toFixed(value < 10 ? 1 : 0).replace(/\.0$/, "");
+}
+
+/** Aborts when any of the given signals does or after `ms`; the timer does not keep the process alive. */
+export function withTimeout(ms: number, ...signals: (AbortSignal | undefined)[]): AbortSignal {
+  return AbortSignal.any([AbortSignal.timeout(ms), ...signals.filter((signal) => signal !== undefined)]);
+}
+
+/** Resolves to `undefined` after `ms`, to the promise's value if that comes first. Rejections pass through. */
+export async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    return await Promise.race([promise, new Promise<undefined>((resolve) => (timer = setTimeout(resolve, ms)))]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

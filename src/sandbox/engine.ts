@@ -1,0 +1,94 @@
+import type { Duplex } from "node:stream";
+
+/**
+ * The port between the product and whatever makes sandboxes. No vendor type in it: a container, a local process and
+ * a pod all fit. An engine owns both ends of both wires: {@link Sandbox.connectGateway} and `onBridgeConnection`.
+ */
+export interface SandboxEngine extends AsyncDisposable {
+  readonly name: string;
+  /** Makes ready what every launch needs (the kernel image). Idempotent; concurrent calls share one preparation. */
+  prepare(options: PrepareOptions): Promise<void>;
+  /** Starts a sandbox. Resolves when its gateway has dialled in; a failed launch leaves nothing behind. */
+  launch(spec: SandboxSpec, options: LaunchOptions): Promise<Sandbox>;
+  /** Runs a helper module of `ipybox_sandbox` to its end in a sandbox of its own, with the same walls. */
+  runTask(spec: TaskSpec, options: TaskOptions): Promise<TaskResult>;
+  /** Removes sandboxes of dead owners of this machine and PID namespace; resolves to how many there were. */
+  reapOrphans(): Promise<number>;
+}
+
+/** A running sandbox. Disposing removes it and everything made for it; twice is the same as once. */
+export interface Sandbox extends AsyncDisposable {
+  readonly id: string;
+  /** Bytes to the kernel gateway: a fresh stream per call. HTTP and WebSocket take it through `createConnection`. */
+  connectGateway(options: { readonly signal: AbortSignal }): Promise<Duplex>;
+  /** Resolves (never rejects) when the sandbox is gone, whoever ended it. */
+  readonly exited: Promise<SandboxExit>;
+  /** The last lines that init and gateway wrote; control sequences stripped. Works after the exit too. */
+  tailLogs(lines: number): Promise<string>;
+}
+
+export interface SandboxExit {
+  /** Exit code of the sandbox's first process; undefined where it can't be known. */
+  readonly code: number | undefined;
+  readonly outOfMemory: boolean;
+}
+
+export interface BuildStep {
+  /** One line for people. */
+  readonly message: string;
+  readonly step?: { readonly current: number; readonly total: number };
+}
+
+export interface PrepareOptions {
+  readonly signal: AbortSignal;
+  readonly onProgress: (step: BuildStep) => void;
+}
+
+export interface SandboxSpec {
+  /** Lower-case hexadecimal id of the session: part of names, labels and directories. */
+  readonly sessionId: string;
+  readonly workspace: SandboxWorkspace;
+  readonly mounts: readonly ExtraMount[];
+}
+
+export interface SandboxWorkspace {
+  /** Real path on the host. */
+  readonly path: string;
+  /** Stable short id of the real path: names the package volume. */
+  readonly key: string;
+  /** Files that read as empty inside; real paths below `path`. */
+  readonly masked: readonly string[];
+  /** Files and directories that are read-only inside; real paths below `path`. */
+  readonly protected: readonly string[];
+}
+
+export interface ExtraMount {
+  readonly source: string;
+  readonly target: string;
+  readonly readOnly: boolean;
+}
+
+export interface LaunchOptions {
+  readonly signal: AbortSignal;
+  /** A connection that code in the kernel opened to ask for tool calls. Hostile. */
+  readonly onBridgeConnection: (stream: Duplex) => void;
+}
+
+export interface TaskSpec extends SandboxSpec {
+  /** Module of `ipybox_sandbox`, run as `python -m ipybox_sandbox.<module>` below init. */
+  readonly module: string;
+  readonly args: readonly string[];
+}
+
+export interface TaskOptions {
+  readonly signal: AbortSignal;
+  /** Output of the task, stdout and stderr interleaved, decoded, as it comes. */
+  readonly onOutput: (text: string) => void;
+  /** A connection that the task opened to its egress socket. Hostile. */
+  readonly onEgressConnection: (stream: Duplex) => void;
+}
+
+export interface TaskResult {
+  readonly code: number | undefined;
+  readonly outOfMemory: boolean;
+}
