@@ -1,0 +1,232 @@
+import { z } from "zod";
+
+import { LOG_LEVELS } from "../common/logger.ts";
+
+/** One option of the command line, as flag, environment variable and key of the configuration file. */
+export interface Option<Schema extends z.ZodType = z.ZodType> {
+  /** Checks and converts what a flag, a variable (strings) or the file (JSON) gave. */
+  readonly schema: Schema;
+  /** How the value is shown in usage texts; absent for switches. */
+  readonly value?: string;
+  readonly repeatable?: true;
+  /** What is taken when the option is not given, as the user would write it. */
+  readonly default?: string;
+  /** Shown in place of the default where that is computed. */
+  readonly defaultText?: string;
+  readonly help: string;
+  /** Which commands have it besides `serve`. */
+  readonly commands: readonly CommandName[];
+}
+
+export type CommandName = "serve" | "run" | "build" | "doctor" | "ps" | "prune" | "servers";
+
+const BINARY_UNITS = { b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 } as const;
+
+/** `512m`, `2g`, `1.5g`: bytes in powers of 1024, as Docker reads them. */
+const bytes = z.string().transform((text, context) => {
+  const [, number, unit] = /^(\d+(?:\.\d+)?)([bkmgt])?i?b?$/i.exec(text.trim()) ?? [];
+  const size = Math.round(Number(number) * BINARY_UNITS[(unit?.toLowerCase() ?? "b") as keyof typeof BINARY_UNITS]);
+  if (Number.isSafeInteger(size) && size > 0) return size;
+  context.addIssue({ code: "custom", message: `must be a size such as 512m or 2g, not "${text}"` });
+  return z.NEVER;
+});
+
+const positive = (kind: "number" | "integer") =>
+  z.union([z.string(), z.number()]).transform((value, context) => {
+    const number = typeof value === "number" ? value : value.trim() === "" ? Number.NaN : Number(value);
+    if (Number.isFinite(number) && number > 0 && (kind === "number" || Number.isSafeInteger(number))) return number;
+    context.addIssue({ code: "custom", message: `must be a positive ${kind}, not "${value}"` });
+    return z.NEVER;
+  });
+
+const toggle = z
+  .union([z.boolean(), z.enum(["true", "false", "1", "0"])], {
+    error: (issue) => `must be true or false, not ${JSON.stringify(issue.input)}`,
+  })
+  .transform((value) => value === true || value === "true" || value === "1");
+
+const text = z.string({ error: "must be text" }).min(1, "must not be empty");
+const texts = z.array(text);
+const choice = <const Values extends readonly [string, ...string[]]>(...values: Values) =>
+  z.enum(values, { error: (issue) => `must be one of ${values.join(", ")}, not ${JSON.stringify(issue.input)}` });
+
+const ALL_WITH_ENGINE = ["run", "build", "doctor"] as const;
+
+const option = <Schema extends z.ZodType>(schema: Schema, rest: Omit<Option<Schema>, "schema">) => ({
+  schema,
+  ...rest,
+});
+
+/** Every option there is, in the order of the usage text. The README's table is generated from this. */
+export const OPTIONS = {
+  workspace: option(text, {
+    value: "PATH",
+    default: ".",
+    help: "Host directory that is mounted in the sandbox and is the cwd of cells; made if absent and its parent exists",
+    commands: ["run", "doctor", "servers"],
+  }),
+  mount: option(texts, {
+    value: "SRC[:DST][:rw]",
+    repeatable: true,
+    help: "Another host directory, by default read-only and at its own path",
+    commands: ["run"],
+  }),
+  sandbox: option(choice("docker"), {
+    value: "ENGINE",
+    default: "docker",
+    help: "What makes sandboxes: docker (Docker Engine)",
+    commands: ALL_WITH_ENGINE,
+  }),
+  envFile: option(text, {
+    value: "PATH",
+    defaultText: "<workspace>/.env",
+    help: "Variables for placeholders and kernels; the process environment wins over it",
+    commands: ["run", "doctor"],
+  }),
+  mcpConfig: option(text, {
+    value: "PATH",
+    help: 'JSON file {"mcpServers": {name: server_params}}; its servers are registered in the background at start',
+    commands: ["run"],
+  }),
+  registration: option(choice("allow", "config-only"), {
+    value: "MODE",
+    default: "allow",
+    help: "Who may register MCP servers: allow (the model too) or config-only (--mcp-config alone)",
+    commands: [],
+  }),
+  expose: option(texts, {
+    value: "GLOB",
+    repeatable: true,
+    default: "*",
+    help: "Variables that ${NAME} placeholders may use",
+    commands: ["run"],
+  }),
+  allowWorkspaceUpstream: option(toggle, {
+    help: "Let MCP servers be started from programs in the workspace, which cells can write",
+    commands: ["run"],
+  }),
+  noRedact: option(texts, {
+    value: "NAME",
+    repeatable: true,
+    help: "A variable whose value is not replaced by ${NAME} where an MCP server echoes it",
+    commands: ["run"],
+  }),
+  image: option(text, {
+    value: "TAG",
+    defaultText: "built from images/kernel",
+    help: "Use this kernel image and never build one",
+    commands: ["run", "doctor"],
+  }),
+  baseImage: option(text, {
+    value: "REF",
+    default: "debian:trixie-slim",
+    help: "Base of the kernel image: Debian 12 or newer, or a derivative with apt",
+    commands: ALL_WITH_ENGINE,
+  }),
+  memory: option(bytes, {
+    value: "SIZE",
+    default: "2g",
+    help: "Memory limit of a sandbox, without swap",
+    commands: ["run"],
+  }),
+  cpus: option(positive("number"), { value: "N", default: "2", help: "CPU limit of a sandbox", commands: ["run"] }),
+  pids: option(positive("integer"), {
+    value: "N",
+    default: "512",
+    help: "Limit of processes and threads in a sandbox",
+    commands: ["run"],
+  }),
+  tmpSize: option(bytes, { value: "SIZE", default: "512m", help: "Size of /tmp in a sandbox", commands: ["run"] }),
+  runtime: option(text, {
+    value: "NAME",
+    defaultText: "the engine's",
+    help: "OCI runtime of sandboxes, for example runsc",
+    commands: ["run", "doctor"],
+  }),
+  gpus: option(choice("all").or(positive("integer")), {
+    value: "N|all",
+    defaultText: "none",
+    help: "GPUs of a sandbox, passed to the engine",
+    commands: ["run"],
+  }),
+  requirements: option(text, {
+    value: "FILE",
+    help: "Python packages baked into the kernel image",
+    commands: ALL_WITH_ENGINE,
+  }),
+  indexUrl: option(z.url({ protocol: /^https?$/, error: "must be an http or https URL" }), {
+    value: "URL",
+    defaultText: "pip's own configuration, else PyPI",
+    help: "Package index of install_package",
+    commands: ["run"],
+  }),
+  extraIndexUrl: option(z.array(z.url({ protocol: /^https?$/, error: "must be an http or https URL" })), {
+    value: "URL",
+    repeatable: true,
+    help: "Further package index",
+    commands: ["run"],
+  }),
+  mask: option(texts, {
+    value: "GLOB",
+    repeatable: true,
+    help: "Workspace files that read as empty in the sandbox, besides .env files",
+    commands: ["run"],
+  }),
+  protect: option(texts, {
+    value: "PATH",
+    repeatable: true,
+    help: "Workspace paths that are read-only in the sandbox, besides .git and the like",
+    commands: ["run"],
+  }),
+  unprotect: option(texts, {
+    value: "PATH",
+    repeatable: true,
+    help: "Lifts one mask or protection",
+    commands: ["run"],
+  }),
+  logLevel: option(choice(...LOG_LEVELS), {
+    value: "LEVEL",
+    default: "info",
+    help: "How much is logged on stderr: debug, info, warn, error",
+    commands: ["run", "build", "doctor", "prune"],
+  }),
+  logFormat: option(choice("text", "json"), {
+    value: "FORMAT",
+    default: "text",
+    help: "Form of the log: text or json",
+    commands: ["run", "build", "doctor", "prune"],
+  }),
+} as const satisfies Record<string, Option>;
+
+export type OptionName = keyof typeof OPTIONS;
+
+type ValueOf<Name extends OptionName> = z.output<(typeof OPTIONS)[Name]["schema"]>;
+type Always =
+  | "workspace"
+  | "sandbox"
+  | "registration"
+  | "baseImage"
+  | "memory"
+  | "cpus"
+  | "pids"
+  | "tmpSize"
+  | "logLevel"
+  | "logFormat";
+type Repeatable = "mount" | "expose" | "noRedact" | "extraIndexUrl" | "mask" | "protect" | "unprotect";
+
+/** The configuration, checked and converted: sizes in bytes, lists always there, the rest undefined when not given. */
+export type Config = { readonly [Name in Always | Repeatable]: ValueOf<Name> } & {
+  readonly [Name in Exclude<OptionName, Always | Repeatable | "allowWorkspaceUpstream">]: ValueOf<Name> | undefined;
+} & { readonly allowWorkspaceUpstream: boolean };
+
+export const OPTION_NAMES = Object.keys(OPTIONS) as OptionName[]; // TypeScript types keys as string
+
+/** `envFile` → `env-file`: the flag's name, and the key in the configuration file. */
+export function flagName(name: OptionName): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+/** `envFile` → `IPYBOX_ENV_FILE`. */
+export function variableName(name: OptionName): string {
+  return `IPYBOX_${flagName(name).replaceAll("-", "_").toUpperCase()}`;
+}

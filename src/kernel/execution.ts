@@ -1,0 +1,122 @@
+import { Deferred } from "../common/lifecycle.ts";
+import { type CellOutput, OutputFolder } from "./cell-output.ts";
+import { executeReplyShape, type KernelMessage, outputShapes, statusShape } from "./messages.ts";
+
+/** Why a kernel ended. */
+export type DeathCause =
+  | { readonly type: "exit"; readonly code: number }
+  | { readonly type: "signal"; readonly signal: string }
+  | { readonly type: "out-of-memory" }
+  | { readonly type: "unknown" };
+
+export type ExecutionResult =
+  | { readonly status: "ok" | "error"; readonly executionCount: number | undefined; readonly output: CellOutput }
+  | { readonly status: "died"; readonly cause: DeathCause; readonly output: CellOutput };
+
+export interface ExecutionOptions {
+  /** New output as it arrives, for streaming. */
+  readonly onText?: (text: string) => void;
+  /** Called once when more than this many characters came; what follows is dropped. */
+  readonly maxOutputChars: number;
+  readonly onOutputLimit: () => void;
+}
+
+/**
+ * One cell in the kernel. It is done when both the reply (shell channel) and the idle state (iopub channel) have come:
+ * the two travel on different sockets and output may come after the reply.
+ */
+export class Execution {
+  readonly #folder = new OutputFolder();
+  readonly #options: ExecutionOptions;
+  readonly #done = new Deferred<ExecutionResult>();
+  #reply: { status: "ok" | "error"; executionCount: number | undefined } | undefined;
+  #idle = false;
+  #overLimit = false;
+
+  constructor(options: ExecutionOptions) {
+    this.#options = options;
+  }
+
+  /** Never rejects: a kernel that dies is a result too. */
+  get done(): Promise<ExecutionResult> {
+    return this.#done.promise;
+  }
+
+  get replied(): boolean {
+    return this.#reply !== undefined;
+  }
+
+  /** Output so far: what a cell that is given up on has shown. */
+  get output(): CellOutput {
+    return this.#folder.fold();
+  }
+
+  handle(message: KernelMessage): void {
+    if (message.channel === "iopub") this.#handleOutput(message);
+    else if (message.type === "execute_reply") this.#handleReply(message.content);
+  }
+
+  /** The reply came and its idle state will not any more (see KernelConnection's fence). */
+  giveUpOnIdle(): void {
+    this.#idle = true;
+    this.#settle();
+  }
+
+  die(cause: DeathCause): void {
+    this.#done.resolve({ status: "died", cause, output: this.output });
+  }
+
+  #handleReply(content: unknown): void {
+    const reply = executeReplyShape.safeParse(content);
+    if (!reply.success) return;
+    const status = reply.data.status === "ok" ? "ok" : "error";
+    this.#reply = { status, executionCount: reply.data.execution_count ?? undefined };
+    this.#settle();
+  }
+
+  #handleOutput(message: KernelMessage): void {
+    if (message.type === "status") {
+      this.#idle ||= statusShape.safeParse(message.content).data?.execution_state === "idle";
+      this.#settle();
+      return;
+    }
+    if (this.#overLimit) return;
+    const added = this.#take(message);
+    if (added !== "") this.#options.onText?.(added);
+    if (this.#folder.size <= this.#options.maxOutputChars) return;
+    this.#overLimit = true;
+    this.#options.onOutputLimit();
+  }
+
+  #take(message: KernelMessage): string {
+    switch (message.type) {
+      case "stream": {
+        const stream = outputShapes.stream.safeParse(message.content).data;
+        return stream === undefined ? "" : this.#folder.stream(stream.text);
+      }
+      case "display_data":
+      case "execute_result": {
+        const bundle = outputShapes.display_data.safeParse(message.content).data;
+        return bundle === undefined ? "" : this.#folder.display(bundle);
+      }
+      case "update_display_data": {
+        const bundle = outputShapes.update_display_data.safeParse(message.content).data;
+        return bundle === undefined ? "" : this.#folder.updateDisplay(bundle);
+      }
+      case "error": {
+        const error = outputShapes.error.safeParse(message.content).data;
+        return error === undefined ? "" : this.#folder.error(error.traceback);
+      }
+      case "clear_output":
+        this.#folder.clear(outputShapes.clear_output.safeParse(message.content).data?.wait ?? false);
+        return "";
+      default:
+        return "";
+    }
+  }
+
+  #settle(): void {
+    if (this.#reply === undefined || !this.#idle) return;
+    this.#done.resolve({ ...this.#reply, output: this.output });
+  }
+}

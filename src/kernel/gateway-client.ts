@@ -1,0 +1,202 @@
+import { Agent, type ClientRequestArgs, type IncomingMessage, request as httpRequest } from "node:http";
+import type { Duplex } from "node:stream";
+
+import { WebSocket } from "ws";
+import { z } from "zod";
+
+import { IpyboxError, messageOf } from "../common/errors.ts";
+import { withTimeout } from "../common/time.ts";
+import { WEBSOCKET_PROTOCOL } from "./messages.ts";
+import type { DeathCause } from "./execution.ts";
+
+/** Opens a fresh stream to the gateway; the sandbox's link knows how. */
+export type ConnectGateway = (options: { readonly signal: AbortSignal }) => Promise<Duplex>;
+
+export interface GatewayEvent {
+  readonly kernelId: string;
+  readonly cause: DeathCause;
+}
+
+export interface StartKernelOptions {
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string;
+  readonly signal?: AbortSignal;
+}
+
+const MAX_ANSWER_BYTES = 64 * 2 ** 20;
+const MAX_EVENT_CHARS = 16 * 1024;
+/** A frame holds at most one message of the kernel; 256 MB is also the limit of a cell's output. */
+const MAX_FRAME_BYTES = 256 * 2 ** 20;
+const REQUEST_TIMEOUT_MS = 30_000;
+
+const kernelShape = z.object({ id: z.string().regex(/^[0-9a-f-]{36}$/) });
+const eventShape = z.object({
+  event: z.literal("kernel-exited"),
+  kernelId: z.string(),
+  cause: z
+    .discriminatedUnion("type", [
+      z.object({ type: z.literal("exit"), code: z.number().int() }),
+      z.object({ type: z.literal("signal"), signal: z.string().regex(/^SIG[A-Z0-9+]{1,16}$/) }),
+      z.object({ type: z.literal("out-of-memory") }),
+    ])
+    .catch({ type: "exit", code: -1 }),
+});
+
+/** The Jupyter kernel gateway's REST API, its WebSocket, and our additions (docs/architecture.md). */
+export class GatewayClient implements AsyncDisposable {
+  readonly #connect: ConnectGateway;
+  readonly #agent: StreamAgent;
+  readonly #closing = new AbortController();
+
+  constructor(connect: ConnectGateway) {
+    this.#connect = connect;
+    this.#agent = new StreamAgent(connect);
+  }
+
+  async startKernel({ env, cwd, signal }: StartKernelOptions): Promise<string> {
+    const model = await this.#call("POST", "/api/kernels", { body: { name: "ipybox", env, cwd }, signal });
+    return kernelShape.parse(model).id;
+  }
+
+  async interruptKernel(id: string, timeoutMs: number): Promise<void> {
+    await this.#call("POST", `/api/kernels/${id}/interrupt`, { timeoutMs });
+  }
+
+  /** Ends the kernel and its whole process tree. */
+  async killKernel(id: string, timeoutMs: number): Promise<void> {
+    await this.#call("DELETE", `/api/kernels/${id}`, { timeoutMs });
+  }
+
+  /** Resolves to the answer's JSON, of any shape. A status of 422 is the caller's business: its JSON is resolved too. */
+  async post(
+    path: string,
+    body: unknown,
+    signal: AbortSignal,
+  ): Promise<{ readonly status: number; readonly body: unknown }> {
+    return this.#send("POST", path, { body, signal, timeoutMs: 600_000 });
+  }
+
+  async openChannels(kernelId: string, signal?: AbortSignal): Promise<WebSocket> {
+    const stream = await this.#connect({ signal: withTimeout(REQUEST_TIMEOUT_MS, signal, this.#closing.signal) });
+    const socket = new WebSocket(`ws://gateway/api/kernels/${kernelId}/channels`, WEBSOCKET_PROTOCOL, {
+      createConnection: () => stream as ReturnType<NonNullable<ClientRequestArgs["createConnection"]>>, // ws needs no more than a Duplex
+      maxPayload: MAX_FRAME_BYTES,
+      perMessageDeflate: false,
+      handshakeTimeout: REQUEST_TIMEOUT_MS,
+    });
+    return new Promise((resolve, reject) => {
+      socket.once("open", () => resolve(socket));
+      socket.once("error", (error) => reject(unreachable(error)));
+    });
+  }
+
+  /** Listens for kernels that end, until the client is disposed or the gateway goes (`onEnd`). */
+  async watchKernels(onExit: (event: GatewayEvent) => void, onEnd: () => void): Promise<void> {
+    const response = await this.#open("GET", "/ipybox/events", undefined, this.#closing.signal);
+    let pending = "";
+    response.setEncoding("utf8");
+    response.on("data", (chunk: string) => {
+      pending += chunk;
+      const lines = pending.split("\n");
+      pending = lines.pop() ?? "";
+      if (pending.length > MAX_EVENT_CHARS) response.destroy();
+      for (const line of lines) {
+        const event = eventShape.safeParse(parseJson(line));
+        if (event.success) onExit(event.data);
+      }
+    });
+    response.on("error", () => undefined); // "close" follows
+    response.on("close", onEnd);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    this.#agent.destroy();
+    await Promise.resolve();
+  }
+
+  async #call(method: string, path: string, options: SendOptions): Promise<unknown> {
+    const { status, body } = await this.#send(method, path, options);
+    if (status < 300) return body;
+    throw new IpyboxError(
+      "kernel-unreachable",
+      `the kernel gateway answered ${status} to ${method} ${path.split("/").slice(0, 3).join("/")}`,
+      {
+        hint: "Call again: a new sandbox is made if this one does not recover.",
+        context: { status, body },
+      },
+    );
+  }
+
+  async #send(method: string, path: string, options: SendOptions): Promise<{ status: number; body: unknown }> {
+    const signal = withTimeout(options.timeoutMs ?? REQUEST_TIMEOUT_MS, options.signal, this.#closing.signal);
+    const response = await this.#open(method, path, options.body, signal);
+    const chunks: Buffer[] = [];
+    let size = 0;
+    try {
+      for await (const chunk of response as AsyncIterable<Buffer>) {
+        size += chunk.length;
+        if (size > MAX_ANSWER_BYTES) throw new Error(`an answer of more than ${MAX_ANSWER_BYTES} bytes`);
+        chunks.push(chunk);
+      }
+    } catch (error) {
+      throw unreachable(error);
+    }
+    return { status: response.statusCode ?? 500, body: parseJson(Buffer.concat(chunks).toString()) };
+  }
+
+  #open(method: string, path: string, body: unknown, signal: AbortSignal): Promise<IncomingMessage> {
+    const payload = body === undefined ? undefined : JSON.stringify(body);
+    const headers =
+      payload === undefined ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(payload) };
+    return new Promise((resolve, reject) => {
+      const request = httpRequest({ agent: this.#agent, host: "gateway", method, path, headers, signal }, resolve);
+      request.on("error", (error) => reject(unreachable(error)));
+      request.end(payload);
+    });
+  }
+}
+
+interface SendOptions {
+  readonly body?: unknown;
+  readonly signal?: AbortSignal | undefined;
+  readonly timeoutMs?: number;
+}
+
+/** Takes its connections from the link. (`agent: false` with `createConnection` would silently dial TCP.) */
+class StreamAgent extends Agent {
+  readonly #connect: ConnectGateway;
+
+  constructor(connect: ConnectGateway) {
+    super({ keepAlive: true, maxSockets: 8, maxFreeSockets: 1 });
+    this.#connect = connect;
+  }
+
+  override createConnection(
+    _options: ClientRequestArgs,
+    callback?: (error: Error | null, stream: Duplex) => void,
+  ): undefined {
+    this.#connect({ signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) }).then(
+      (stream) => callback?.(null, stream),
+      // Node's types want a stream beside the error; its code does not read it.
+      (error: unknown) =>
+        (callback as ((error: Error) => void) | undefined)?.(error instanceof Error ? error : new Error(String(error))),
+    );
+  }
+}
+
+function unreachable(error: unknown): IpyboxError {
+  if (error instanceof IpyboxError) return error;
+  return new IpyboxError("kernel-unreachable", `the kernel gateway does not answer: ${messageOf(error)}`, {
+    hint: "Call again: a new sandbox is made if this one does not recover.",
+    cause: error,
+  });
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
