@@ -1,0 +1,55 @@
+"""A port on the sandbox's own loopback whose bytes go to a unix socket of the host.
+
+A sandbox without network still has `lo`, and HTTP clients know TCP only. What is behind the socket decides what may
+be reached; nothing here does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+
+CHUNK_BYTES = 64 * 1024
+
+
+def start_forwarder(socket_path: str) -> int:
+    """Forward connections in a background thread that ends with the process; return the port on 127.0.0.1."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    async def serve() -> None:
+        async with await open_forwarder(listener, socket_path) as server:
+            await server.serve_forever()
+
+    threading.Thread(target=asyncio.run, args=(serve(),), name="forwarder", daemon=True).start()
+    port: int = listener.getsockname()[1]
+    return port
+
+
+async def open_forwarder(listener: socket.socket, socket_path: str) -> asyncio.Server:
+    """Serve a listening socket in the running loop; each connection gets one of its own to the unix socket."""
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            host_reader, host_writer = await asyncio.open_unix_connection(socket_path)
+        except OSError:
+            writer.close()
+            return
+        try:
+            await asyncio.gather(_pump(reader, host_writer), _pump(host_reader, writer))
+        finally:
+            writer.close()
+            host_writer.close()
+
+    return await asyncio.start_server(accept, sock=listener)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copy until the end of the stream, and pass that end on while the other direction stays open."""
+    with contextlib.suppress(OSError):
+        while chunk := await reader.read(CHUNK_BYTES):
+            writer.write(chunk)
+            await writer.drain()
+    with contextlib.suppress(OSError, RuntimeError):
+        writer.write_eof()
