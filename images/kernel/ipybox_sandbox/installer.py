@@ -35,6 +35,7 @@ STAGING_PREFIX = ".staging-"
 PYTHON_DIRECTORY = f"python{sys.version_info.major}.{sys.version_info.minor}"
 CUSTOMIZE_MODULES = ("sitecustomize.py", "usercustomize.py")
 SOURCE_IGNORE = shutil.ignore_patterns(".git", ".hg", ".venv", "venv", "node_modules", "__pycache__", ".ipybox")
+SCRIPT_PATH = f"\nimport sys; sys.path.append({str(VOLUME / 'current')!r})\n".encode()
 CA_LIMIT_BYTES = 16 * 1024 * 1024
 
 
@@ -203,8 +204,9 @@ def run_uv(request: Request, paths: Paths, staging: Path, view: View) -> None:
         for line in process.stdout:
             said.append(line)
             del said[:-2000]
-            # The address of the forwarder means nothing to the user.
-            print(line.rstrip("\n").replace(base, ""), flush=True)
+            if not line.startswith("Using Python "):
+                # Addresses and directories of this container mean nothing to the user.
+                print(line.rstrip("\n").replace(base, "").replace(f"{staging}/", ""), flush=True)
     if process.returncode == 0:
         return
     conflict = image_conflict("".join(said), image)
@@ -385,7 +387,7 @@ def merge(view: View, arrived: set[str], generation: Path) -> None:
 
 
 def move_scripts(source: Path, target: Path, view: View) -> None:
-    """Move scripts that packages brought, with the image's interpreter in their first lines."""
+    """Move the scripts that packages brought; they run with the image's interpreter and find the volume's packages."""
     for path in sorted(source.iterdir()):
         if (
             path.is_symlink()
@@ -394,12 +396,12 @@ def move_scripts(source: Path, target: Path, view: View) -> None:
         ):
             continue
         content = path.read_bytes()
-        if content.startswith(b"#!"):
+        view_bin = os.fsencode(view.prefix / "bin")
+        if content.startswith(b"#!" + view_bin):
+            shebang, _, rest = content.partition(b"\n")
             mode = path.stat().st_mode & 0o777
-            path.unlink()
-            path.write_bytes(
-                content.replace(os.fsencode(view.prefix / "bin"), os.fsencode(Path(sys.prefix) / "bin"), 2)
-            )
+            path.unlink()  # it may be a hard link into uv's cache
+            path.write_bytes(shebang.replace(view_bin, os.fsencode(Path(sys.prefix) / "bin")) + SCRIPT_PATH + rest)
             path.chmod(mode)
         move(path, target / path.name)
 

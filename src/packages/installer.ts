@@ -1,0 +1,153 @@
+import { join } from "node:path";
+import type { Duplex } from "node:stream";
+import { IpyboxError, messageOf } from "../common/errors.ts";
+import type { Logger } from "../common/logger.ts";
+import { acquireInstallLock } from "./install-lock.ts";
+import { parseRequirement, type Requirement } from "./requirement.ts";
+
+/** Runs the module `installer` in a sandbox of its own: the engine's `runTask`, with the workspace filled in. */
+export type RunInstaller = (
+  args: readonly string[],
+  options: {
+    readonly signal: AbortSignal;
+    readonly onOutput: (text: string) => void;
+    readonly onEgressConnection: (stream: Duplex) => void;
+  },
+) => Promise<{ readonly code: number | undefined; readonly outOfMemory: boolean }>;
+
+/** What one installer may reach: the configured indexes, and one host more. Disposed when it has ended. */
+export interface InstallerEgress extends AsyncDisposable {
+  accept(stream: Duplex): void;
+}
+
+export interface PackageInstallerOptions {
+  /** Real path of the workspace. */
+  readonly workspace: string;
+  /** State directory of the workspace: the lock lies there. */
+  readonly stateDir: string;
+  readonly runInstaller: RunInstaller;
+  /** `host` is the one that the requirement's URL names, if it has one. */
+  readonly openEgress: (host: { readonly host: string; readonly port: number } | undefined) => InstallerEgress;
+  /** How many indexes that egress serves. */
+  readonly indexCount: number;
+  readonly logger: Logger;
+}
+
+export interface InstallOptions {
+  readonly signal: AbortSignal;
+  /** The installer's words as they come: text, not lines. */
+  readonly onProgress: (text: string) => void;
+  /** `kernel`: asked for by code in a cell, which may choose packages of the indexes and of the workspace only. */
+  readonly origin: "user" | "kernel";
+  /** Hosts that code in a cell may name besides (`--allow-domain`). */
+  readonly admitsHost?: (host: string, port: number) => boolean;
+}
+
+/** Installs packages into the workspace's volume, one at a time, across servers as well. */
+export class PackageInstaller {
+  readonly #options: PackageInstallerOptions;
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(options: PackageInstallerOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Resolves to the installer's own words, their last 5,000 characters. Rejects with `invalid-requirement` before
+   * anything is started, with `install-failed` when nothing was installed, with the signal's reason when cancelled.
+   */
+  async install(text: string, options: InstallOptions): Promise<string> {
+    const requirement = parseRequirement(text, { workspace: this.#options.workspace });
+    if (options.origin === "kernel") refuseForeignHost(requirement, options);
+    const turn = this.#last.then(() => this.#installAlone(requirement, options));
+    this.#last = turn.catch(() => undefined);
+    return await turn;
+  }
+
+  async #installAlone(requirement: Requirement, options: InstallOptions): Promise<string> {
+    await using lock = await acquireInstallLock(join(this.#options.stateDir, "packages"), {
+      signal: options.signal,
+      onWaiting: () => options.onProgress("Waiting for another install in this workspace\n"),
+    });
+    const signal = AbortSignal.any([options.signal, lock.lost]);
+    const host = "host" in requirement ? { host: requirement.host, port: requirement.port } : undefined;
+    await using egress = this.#options.openEgress(host);
+    const output = new OutputTail();
+    this.#options.logger.info("installing a package", { kind: requirement.kind });
+    const result = await this.#run(requirement, {
+      signal,
+      onOutput: (piece) => {
+        output.append(piece);
+        options.onProgress(piece);
+      },
+      onEgressConnection: (stream) => egress.accept(stream),
+    });
+    signal.throwIfAborted();
+    this.#options.logger.info("installer ended", { code: result.code, outOfMemory: result.outOfMemory });
+    if (result.code !== 0) throw failure(requirement, output.text, result.outOfMemory);
+    return output.text;
+  }
+
+  async #run(requirement: Requirement, options: Parameters<RunInstaller>[1]): ReturnType<RunInstaller> {
+    const task = {
+      requirement: requirement.text,
+      local: requirement.kind === "local",
+      indexes: this.#options.indexCount,
+      hosts: "host" in requirement,
+    };
+    try {
+      return await this.#options.runInstaller([JSON.stringify(task)], options);
+    } catch (error) {
+      options.signal.throwIfAborted();
+      if (error instanceof IpyboxError) throw error;
+      throw new IpyboxError("install-failed", `The installer could not run: ${messageOf(error)}`, { cause: error });
+    }
+  }
+}
+
+function refuseForeignHost(requirement: Requirement, options: InstallOptions): void {
+  if (!("host" in requirement) || options.admitsHost?.(requirement.host, requirement.port)) return;
+  throw new IpyboxError("invalid-requirement", `Code in a cell can't install from ${requirement.host}`, {
+    hint: `Call the tool install_package instead, or start ipybox with --allow-domain ${requirement.host}`,
+  });
+}
+
+function failure(requirement: Requirement, output: string, outOfMemory: boolean): IpyboxError {
+  if (outOfMemory) {
+    return new IpyboxError("install-failed", `The installer ran out of memory\n${output}`.trim(), {
+      hint: "Start ipybox with a larger --memory",
+    });
+  }
+  return new IpyboxError("install-failed", output === "" ? "The installer ended without a word" : output, {
+    hint: hintFor(requirement, output),
+  });
+}
+
+function hintFor(requirement: Requirement, output: string): string {
+  if (output.includes("build --requirements"))
+    return "Bake the packages into the image: ipybox build --requirements FILE";
+  switch (requirement.kind) {
+    case "index":
+      return "Check the name and version; packages come from the configured indexes only";
+    case "url":
+    case "git":
+      return `Check the URL; the installer reaches ${requirement.host} and the configured indexes only`;
+    case "local":
+      return "Give a wheel, a source archive or a directory with a pyproject.toml";
+  }
+}
+
+/** The end of a text that may be long. */
+class OutputTail {
+  #text = "";
+
+  append(piece: string): void {
+    this.#text = (this.#text + piece).slice(-OUTPUT_CHARACTERS);
+  }
+
+  get text(): string {
+    return this.#text.trim();
+  }
+}
+
+const OUTPUT_CHARACTERS = 5000;

@@ -1,0 +1,102 @@
+import { isAbsolute, relative, resolve, sep } from "node:path";
+import { domainToASCII } from "node:url";
+import { isIP } from "node:net";
+import { IpyboxError } from "../common/errors.ts";
+
+/** What `install_package` was asked for, checked. `text` is what the installer hands to uv. */
+export type Requirement =
+  /** From the configured indexes. */
+  | { readonly kind: "index"; readonly text: string; readonly name: string }
+  /** `name @ https://…` or a bare URL of an archive. */
+  | { readonly kind: "url"; readonly text: string; readonly host: string; readonly port: number }
+  | { readonly kind: "git"; readonly text: string; readonly host: string; readonly port: number }
+  /** A wheel, source archive or directory in the workspace; `text` is its absolute path on the host. */
+  | { readonly kind: "local"; readonly text: string };
+
+export interface RequirementOptions {
+  /** Real path of the workspace: local paths are relative to it and lie in it. */
+  readonly workspace: string;
+}
+
+/**
+ * Checks one requirement: PEP 508 (name, extras, versions, markers, `name @ URL`), `git+https://…`, or a path in the
+ * workspace. Options, several packages, control characters and other schemes are refused with `invalid-requirement`.
+ * Pure: whether hosts and files exist is for the installer to find out.
+ */
+export function parseRequirement(input: string, options: RequirementOptions): Requirement {
+  const text = input.trim();
+  if (text === "") throw refusal(input, "it is empty");
+  if (text.length > MAX_CHARACTERS)
+    throw refusal(`${text.slice(0, 50)}…`, `it has more than ${MAX_CHARACTERS} characters`);
+  if (/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(text))
+    throw refusal(text.replace(/\p{C}/gu, "?"), "it contains control characters");
+  if (text.startsWith("-")) throw refusal(text, "options are not admitted");
+  if (/\s-/.test(text.replace(MARKER, ""))) throw refusal(text, "options are not admitted");
+  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(text) || /^file:/i.test(text)) return fromUrl(text, text);
+  if (isPath(text)) return fromPath(text, options.workspace);
+  return fromPep508(text);
+}
+
+function fromPep508(text: string): Requirement {
+  const match = PEP_508.exec(text);
+  const name = match?.groups?.["name"];
+  const url = match?.groups?.["url"];
+  if (name === undefined) {
+    const several = text.split(/[\s,]+/).every((word) => /^[A-Za-z0-9]/.test(word)) && /[\s,]/.test(text);
+    throw refusal(text, several ? "it names several packages" : "it is no PEP 508 requirement");
+  }
+  return url === undefined ? { kind: "index", text, name } : fromUrl(url, text);
+}
+
+function fromUrl(address: string, text: string): Requirement {
+  const git = /^git\+/i.test(address);
+  const plain = git ? address.slice(4) : address;
+  const url = URL.canParse(plain) ? new URL(plain) : undefined;
+  if (url?.protocol !== "https:") throw refusal(text, "only https:// and git+https:// URLs are admitted");
+  if (url.username !== "" || url.password !== "")
+    throw refusal(text.replace(/\/\/[^@/]*@/, "//"), "the URL has credentials");
+  if (/\s/.test(plain)) throw refusal(text, "the URL contains white space");
+  const host = url.hostname.replace(/\.$/, "");
+  const bare = host.replace(/^\[|\]$/g, "");
+  if (isIP(bare) !== 0 || !host.includes(".") || domainToASCII(host) === "" || LOCAL_SUFFIX.test(host)) {
+    throw refusal(text, `${bare} is no public host name`);
+  }
+  const port = url.port === "" ? 443 : Number(url.port);
+  return { kind: git ? "git" : "url", text, host, port };
+}
+
+function isPath(text: string): boolean {
+  return (
+    /^\.{0,2}\//.test(text) || text === "." || text === ".." || /^[^\s;@]+\.(whl|tar\.gz|zip)(\[[^\]]*\])?$/i.test(text)
+  );
+}
+
+function fromPath(text: string, workspace: string): Requirement {
+  const path = resolve(workspace, text);
+  const inside = relative(workspace, path);
+  if (inside === ".." || inside.startsWith(`..${sep}`) || isAbsolute(inside)) {
+    throw refusal(text, "the path lies outside the workspace");
+  }
+  return { kind: "local", text: path };
+}
+
+function refusal(text: string, reason: string): IpyboxError {
+  return new IpyboxError("invalid-requirement", `'${text}' can't be installed: ${reason}`, {
+    hint: "Give one package, such as numpy, 'numpy>=2', 'requests[socks]', git+https://host/repository, or a path in the workspace",
+  });
+}
+
+const MAX_CHARACTERS = 2000;
+const MARKER = /;.*$/;
+const LOCAL_SUFFIX = /\.(localhost|local|internal|home\.arpa|lan|intranet)$/;
+
+const IDENTIFIER = "[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?";
+const VERSION_CLAUSE = "\\s*(?:===|==|~=|!=|<=|>=|<|>)\\s*[A-Za-z0-9_.*+!-]+\\s*";
+const VERSIONS = `${VERSION_CLAUSE}(?:,${VERSION_CLAUSE})*`;
+const MARKER_WORD = "(?:'[^']*'|\"[^\"]*\"|[a-z_]+|===|==|~=|!=|<=|>=|<|>|[()])";
+/** The grammar of PEP 508; the marker's is left to uv beyond its words. */
+const PEP_508 = new RegExp(
+  `^(?<name>${IDENTIFIER})\\s*(?:\\[\\s*(?:${IDENTIFIER}(?:\\s*,\\s*${IDENTIFIER})*)?\\s*\\])?` +
+    `(?:\\s*@\\s*(?<url>\\S+)|\\s*\\(${VERSIONS}\\)|${VERSIONS})?` +
+    `\\s*(?:;(?:\\s*${MARKER_WORD})+\\s*)?$`,
+);
