@@ -19,6 +19,8 @@ export interface SandboxEngine extends AsyncDisposable {
 /** A running sandbox. Disposing removes it and everything made for it; twice is the same as once. */
 export interface Sandbox extends AsyncDisposable {
   readonly id: string;
+  /** Where the workspace is inside, the cwd of cells: its own host path, or `/workspace` where that can't be mounted. */
+  readonly workspacePath: string;
   /** Bytes to the kernel gateway: a fresh stream per call. HTTP and WebSocket take it through `createConnection`. */
   connectGateway(options: { readonly signal: AbortSignal }): Promise<Duplex>;
   /** Resolves (never rejects) when the sandbox is gone, whoever ended it. */

@@ -1,0 +1,60 @@
+import { createHash, type Hash } from "node:crypto";
+import { readdir, readFile } from "node:fs/promises";
+import { join, relative, sep } from "node:path";
+import { Readable } from "node:stream";
+import { pack } from "tar-fs";
+
+export interface BuildContext {
+  /** `images/kernel` of the package. */
+  readonly directory: string;
+  readonly arguments: Readonly<Record<string, string>>;
+  /** Text of the user's requirements file; undefined when there is none. */
+  readonly requirements: string | undefined;
+}
+
+const UNUSED_DIRECTORIES = new Set(["tests", "__pycache__", ".ruff_cache", ".pytest_cache", ".mypy_cache"]);
+/** Keeps modes equal whatever the umask of the checkout was. */
+const MODES = { fmode: 0o644, dmode: 0o755 };
+
+/** Short hash of all that decides what the image becomes. Certificates don't: they are absent from the result. */
+export async function hashContext(context: BuildContext): Promise<string> {
+  const hash = createHash("sha256");
+  for (const path of await contextFiles(context.directory)) {
+    addField(hash, path);
+    addField(hash, await readFile(join(context.directory, path)));
+  }
+  addField(hash, JSON.stringify(Object.entries(context.arguments).sort()));
+  addField(hash, context.requirements ?? "");
+  return hash.digest("hex").slice(0, 16);
+}
+
+/** The context as the tar stream that the engine builds from. */
+export async function packContext(context: BuildContext, caBundle: string): Promise<Readable> {
+  const tar = pack(context.directory, {
+    ...MODES,
+    entries: await contextFiles(context.directory),
+    finalize: false,
+    finish: () => {
+      tar.entry({ name: "ca/bundle.pem", mode: MODES.fmode }, caBundle);
+      if (context.requirements !== undefined) {
+        tar.entry({ name: "requirements.txt", mode: MODES.fmode }, context.requirements);
+      }
+      tar.finalize();
+    },
+  });
+  return Readable.from(tar); // tar-fs has streams of its own kind
+}
+
+async function contextFiles(directory: string): Promise<string[]> {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
+  return entries
+    .filter((entry) => entry.isFile() && !entry.name.endsWith(".pyc"))
+    .map((entry) => relative(directory, join(entry.parentPath, entry.name)).split(sep))
+    .filter((parts) => !parts.some((part) => UNUSED_DIRECTORIES.has(part)))
+    .map((parts) => parts.join("/"))
+    .sort();
+}
+
+function addField(hash: Hash, value: string | Buffer): void {
+  hash.update(`${Buffer.byteLength(value)}:`).update(value);
+}

@@ -1,0 +1,164 @@
+import { Readable } from "node:stream";
+import type { Container, ContainerCreateOptions } from "dockerode";
+import { z } from "zod";
+import { Deferred, ReleaseStack } from "../../common/lifecycle.ts";
+import type { Logger } from "../../common/logger.ts";
+import { within } from "../../common/time.ts";
+import type { SandboxExit } from "../engine.ts";
+import { type DockerClient, statusOf } from "./client.ts";
+import { demultiplex, type LogTail } from "./log-tail.ts";
+
+/** A started container. Disposing kills and removes it; a container that is gone already is no error. */
+export interface StartedContainer extends AsyncDisposable {
+  readonly exited: Promise<SandboxExit>;
+  /** Someone else knows that the container has ended; the exit is settled even if the engine does not say it. */
+  assumeGone(): void;
+}
+
+export interface StartOptions {
+  readonly signal: AbortSignal;
+  /** Receives what the container writes, from its first byte. */
+  readonly log: LogTail;
+  readonly logger: Logger;
+}
+
+/** An out-of-memory kill this shortly before the exit is its cause. */
+const OOM_WINDOW_MS = 5000;
+/** How long the engine may take to report an exit that is known otherwise, and to finish a removal. */
+const REPORT_TIMEOUT_MS = 2000;
+const SIGKILL_EXIT_CODE = 137;
+
+/** Creates and starts a container; a failure leaves none behind and is thrown after that. */
+export async function startContainer(
+  client: DockerClient,
+  create: ContainerCreateOptions,
+  options: StartOptions,
+): Promise<StartedContainer> {
+  const stack = new ReleaseStack();
+  try {
+    const since = Math.floor(Date.now() / 1000);
+    const watch = new ExitWatch();
+    const streams: NodeJS.ReadableStream[] = [];
+    stack.defer(() => streams.forEach(destroy)); // last: the removal is seen in the events
+    const container = await client.ask(client.api.createContainer(create));
+    stack.defer(() => removeContainer(client, container, watch));
+    options.signal.throwIfAborted();
+    // Both before the start: AutoRemove deletes logs and exit code together with the container.
+    streams.push(await followOutput(client, container, options.log));
+    streams.push(await followEvents(client, container, since, watch));
+    options.signal.throwIfAborted();
+    await client.ask(container.start());
+    return {
+      exited: watch.exited,
+      assumeGone: () => void within(REPORT_TIMEOUT_MS, watch.exited).then(() => watch.settle(undefined)),
+      async [Symbol.asyncDispose]() {
+        await stack[Symbol.asyncDispose]();
+        watch.settle(undefined);
+      },
+    };
+  } catch (error) {
+    await stack[Symbol.asyncDispose]().catch((undoError: unknown) => {
+      options.logger.warn("a container that did not start could not be removed", { error: undoError });
+    });
+    throw error;
+  }
+}
+
+/** What the engine's events tell about one container. */
+class ExitWatch {
+  readonly #exited = new Deferred<SandboxExit>();
+  readonly #removed = new Deferred<true>();
+  #oomAt = -Infinity;
+
+  get exited(): Promise<SandboxExit> {
+    return this.#exited.promise;
+  }
+
+  get removed(): Promise<true> {
+    return this.#removed.promise;
+  }
+
+  handle(event: EngineEvent): void {
+    switch (event.Action) {
+      case "oom":
+        this.#oomAt = performance.now();
+        return;
+      case "die": {
+        this.settle(Number(event.Actor.Attributes?.["exitCode"] ?? NaN));
+        return;
+      }
+      case "destroy":
+        this.#removed.resolve(true);
+        {
+          this.settle(undefined);
+          return;
+        }
+    }
+  }
+
+  settle(code: number | undefined): void {
+    const known = Number.isInteger(code) ? code : undefined;
+    const outOfMemory = known === SIGKILL_EXIT_CODE && performance.now() - this.#oomAt < OOM_WINDOW_MS;
+    this.#exited.resolve({ code: known, outOfMemory });
+  }
+}
+
+async function followOutput(client: DockerClient, container: Container, log: LogTail): Promise<NodeJS.ReadableStream> {
+  const stream = await client.ask(container.attach({ stream: true, stdout: true, stderr: true }));
+  stream.on(
+    "data",
+    demultiplex((text) => log.append(text)),
+  );
+  stream.on("error", () => undefined); // the engine went away; the exit is noticed elsewhere
+  return stream;
+}
+
+const eventSchema = z.object({
+  Action: z.enum(["oom", "die", "destroy"]),
+  Actor: z.object({ Attributes: z.record(z.string(), z.string()).optional() }),
+});
+type EngineEvent = z.infer<typeof eventSchema>;
+
+async function followEvents(
+  client: DockerClient,
+  container: Container,
+  since: number,
+  watch: ExitWatch,
+): Promise<NodeJS.ReadableStream> {
+  const filters = { container: [container.id], event: ["oom", "die", "destroy"] };
+  const stream = await client.ask(client.api.getEvents({ since, filters }));
+  let pending = "";
+  stream.on("data", (chunk: Buffer) => {
+    const lines = (pending + chunk.toString("utf8")).split("\n");
+    pending = lines.pop() ?? "";
+    for (const line of lines) {
+      const event = parseEvent(line);
+      if (event) watch.handle(event);
+    }
+  });
+  stream.on("error", () => undefined); // likewise
+  return stream;
+}
+
+function parseEvent(line: string): EngineEvent | undefined {
+  try {
+    return eventSchema.safeParse(JSON.parse(line)).data;
+  } catch {
+    return undefined;
+  }
+}
+
+function destroy(stream: NodeJS.ReadableStream): void {
+  if (stream instanceof Readable) stream.destroy();
+}
+
+async function removeContainer(client: DockerClient, container: Container, watch: ExitWatch): Promise<void> {
+  try {
+    await client.ask(container.remove({ force: true }));
+  } catch (error) {
+    const status = statusOf(error);
+    if (status === 404) return; // AutoRemove was faster
+    if (status !== 409) throw error;
+    await within(REPORT_TIMEOUT_MS, watch.removed); // AutoRemove is at it
+  }
+}

@@ -1,0 +1,195 @@
+import { z } from "zod";
+import { IpyboxError, messageOf } from "../../common/errors.ts";
+import { formatDuration } from "../../common/time.ts";
+import type { Diagnosis } from "../engine-admin.ts";
+import { bootstrapTag, hasImage } from "./base-image.ts";
+import { readCaBundle } from "./build-host.ts";
+import type { DockerClient } from "./client.ts";
+import type { SandboxLimits } from "./isolation.ts";
+import { type KernelImageOptions, kernelImageTag } from "./kernel-image.ts";
+
+export interface DiagnosisOptions extends KernelImageOptions {
+  readonly limits: SandboxLimits;
+  /** Starts a sandbox and removes it; rejects when that fails. Tried only where the kernel image is there. */
+  readonly trySandbox: () => Promise<void>;
+}
+
+/** API version of Docker Engine 20.10. */
+const MIN_API = [1, 41] as const;
+
+const infoSchema = z.object({
+  NCPU: z.number(),
+  MemTotal: z.number(),
+  MemoryLimit: z.boolean().default(false),
+  PidsLimit: z.boolean().default(false),
+  CpuCfsQuota: z.boolean().default(false),
+  CgroupVersion: z.string().default("1"),
+  SecurityOptions: z.array(z.string()).nullable().default([]),
+});
+type EngineInfo = z.infer<typeof infoSchema>;
+
+const versionSchema = z.object({ Version: z.string(), ApiVersion: z.string() });
+
+/** What `ipybox doctor` says about a Docker Engine. Never rejects: what can't be checked is a failure. */
+export async function diagnoseDocker(client: DockerClient, options: DiagnosisOptions): Promise<Diagnosis[]> {
+  const engine = await attempt("engine", () => checkEngine(client));
+  if (engine.status === "fail") return [engine];
+  const image = await attempt("image", () => checkImage(client, options));
+  return [
+    engine,
+    await attempt("limits", async () => checkLimits(await readInfo(client), options)),
+    await attempt("user", async () => checkUser(await readInfo(client), options)),
+    await attempt("certificates", () => checkCertificates(options)),
+    image,
+    image.status === "ok"
+      ? await attempt("link", () => checkLink(options))
+      : {
+          name: "link",
+          status: "warn",
+          detail: "not tried: there is no kernel image yet",
+          remedy: "Run `ipybox build`.",
+        },
+  ];
+}
+
+async function attempt(name: string, check: () => Promise<Diagnosis>): Promise<Diagnosis> {
+  try {
+    return await check();
+  } catch (error) {
+    const remedy = error instanceof IpyboxError ? error.hint : undefined;
+    return { name, status: "fail", detail: messageOf(error), remedy: remedy ?? "See the log of the container engine." };
+  }
+}
+
+async function checkEngine(client: DockerClient): Promise<Diagnosis> {
+  const version = versionSchema.parse(await client.ask(client.api.version()));
+  const detail = `${version.Version} (API ${version.ApiVersion}) at ${client.address}`;
+  const [major = 0, minor = 0] = version.ApiVersion.split(".").map(Number);
+  const tooOld = major < MIN_API[0] || (major === MIN_API[0] && minor < MIN_API[1]);
+  return tooOld
+    ? { name: "engine", status: "fail", detail, remedy: "Install Docker Engine 20.10 or newer." }
+    : { name: "engine", status: "ok", detail };
+}
+
+async function readInfo(client: DockerClient): Promise<EngineInfo> {
+  return infoSchema.parse(await client.ask(client.api.info()));
+}
+
+function checkLimits(info: EngineInfo, { limits }: DiagnosisOptions): Diagnosis {
+  const problems = [
+    ...(info.MemoryLimit ? [] : ["memory is not limited"]),
+    ...(info.PidsLimit ? [] : ["the number of processes is not limited"]),
+    ...(info.CpuCfsQuota ? [] : ["CPU time is not limited"]),
+    ...(isRootless(info) && info.CgroupVersion === "1"
+      ? ["rootless on cgroup v1: the engine ignores every limit"]
+      : []),
+    ...(hasOption(info, "seccomp") ? [] : ["the engine applies no seccomp profile"]),
+    ...(limits.memoryBytes > info.MemTotal ? ["the memory limit is more than the engine has"] : []),
+  ];
+  return problems.length === 0
+    ? { name: "limits", status: "ok", detail: `memory, CPU and processes are limited (cgroup v${info.CgroupVersion})` }
+    : {
+        name: "limits",
+        status: "warn",
+        detail: problems.join("; "),
+        remedy: "Enable these cgroup controllers for the engine, or use another engine.",
+      };
+}
+
+function checkUser(info: EngineInfo, { uid, gid }: DiagnosisOptions): Diagnosis {
+  const detail = `cells run as ${uid}:${gid}`;
+  if (hasOption(info, "rootless") || hasOption(info, "userns")) {
+    return {
+      name: "user",
+      status: "warn",
+      detail: `${detail}, which this engine maps to another user of the host`,
+      remedy: "Use an engine without user namespaces, or a workspace that this user may write.",
+    };
+  }
+  if (uid !== 0) return { name: "user", status: "ok", detail };
+  return {
+    name: "user",
+    status: "warn",
+    detail: `${detail}: root, without capabilities`,
+    remedy: "Let another user own the workspace.",
+  };
+}
+
+async function checkCertificates({ env }: DiagnosisOptions): Promise<Diagnosis> {
+  const bundle = await readCaBundle(env);
+  const detail = `image builds trust ${bundle.sources.join(", ")}`;
+  if (bundle.unreadable.length === 0) return { name: "certificates", status: "ok", detail };
+  return {
+    name: "certificates",
+    status: "warn",
+    detail: `${detail}; can't be read: ${bundle.unreadable.join(", ")}`,
+    remedy: "Check NODE_EXTRA_CA_CERTS, SSL_CERT_FILE and REQUESTS_CA_BUNDLE.",
+  };
+}
+
+async function checkImage(client: DockerClient, options: DiagnosisOptions): Promise<Diagnosis> {
+  const tag = await kernelImageTag(options);
+  if (await hasImage(client, tag)) return { name: "image", status: "ok", detail: `${tag} is there` };
+  const remedy = "Run `ipybox build`, or let the first start build it.";
+  if (options.image !== undefined) {
+    return {
+      name: "image",
+      status: "fail",
+      detail: `${tag} is not there`,
+      remedy: "Pull or build it, or leave out --image.",
+    };
+  }
+  const base = { reference: options.baseImage, imagesDir: options.imagesDir, env: options.env };
+  if (await hasImage(client, options.baseImage)) {
+    return {
+      name: "image",
+      status: "warn",
+      detail: `${tag} is not built yet; its base ${options.baseImage} is there`,
+      remedy,
+    };
+  }
+  const bootstrapped = await bootstrapTag(base);
+  if (bootstrapped !== undefined && (await hasImage(client, bootstrapped))) {
+    return {
+      name: "image",
+      status: "warn",
+      detail: `${tag} is not built yet; its base ${bootstrapped} is there`,
+      remedy,
+    };
+  }
+  try {
+    await client.api.getImage(options.baseImage).distribution();
+    return {
+      name: "image",
+      status: "warn",
+      detail: `${tag} is not built yet; a registry has ${options.baseImage}`,
+      remedy,
+    };
+  } catch (error) {
+    const detail = `${tag} is not built yet, and no registry gives ${options.baseImage}: ${messageOf(error)}`;
+    return bootstrapped !== undefined && process.geteuid?.() === 0
+      ? { name: "image", status: "warn", detail, remedy: `${remedy} Its base is then made by debootstrap.` }
+      : {
+          name: "image",
+          status: "fail",
+          detail,
+          remedy: "Load a base image into the engine (docker load), or run `ipybox build` as root once.",
+        };
+  }
+}
+
+async function checkLink({ trySandbox }: DiagnosisOptions): Promise<Diagnosis> {
+  const startedAt = performance.now();
+  await trySandbox();
+  const duration = formatDuration(performance.now() - startedAt);
+  return { name: "link", status: "ok", detail: `a sandbox started and answered over its sockets in ${duration}` };
+}
+
+function isRootless(info: EngineInfo): boolean {
+  return hasOption(info, "rootless");
+}
+
+/** Security options read `name=seccomp,profile=default`. */
+function hasOption(info: EngineInfo, name: string): boolean {
+  return (info.SecurityOptions ?? []).some((option) => option.split(",").includes(`name=${name}`));
+}

@@ -1,0 +1,339 @@
+import { randomBytes } from "node:crypto";
+import { chown, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Duplex } from "node:stream";
+import { IpyboxError } from "../../common/errors.ts";
+import { ReleaseStack } from "../../common/lifecycle.ts";
+import type { Logger } from "../../common/logger.ts";
+import { currentProcess, formatIdentity } from "../../common/process-identity.ts";
+import { within, withTimeout } from "../../common/time.ts";
+import type { AdministeredEngine, Diagnosis, PruneReport, SandboxListing } from "../engine-admin.ts";
+import type {
+  LaunchOptions,
+  PrepareOptions,
+  Sandbox,
+  SandboxExit,
+  SandboxSpec,
+  TaskOptions,
+  TaskResult,
+  TaskSpec,
+} from "../engine.ts";
+import type { SandboxMission } from "../link/control-connection.ts";
+import { GatewayDock } from "../link/gateway-dock.ts";
+import { removeRunDirectory, RunRoot } from "../link/run-directory.ts";
+import { listenOn } from "../link/socket.ts";
+import { bootstrapTag } from "./base-image.ts";
+import { createDockerClient, type DockerClient } from "./client.ts";
+import { startContainer, type StartedContainer } from "./container.ts";
+import { diagnoseDocker } from "./diagnosis.ts";
+import { listSandboxes, pruneEngine, removeOrphans } from "./inventory.ts";
+import { type SandboxLimits, toCreateOptions } from "./isolation.ts";
+import { ensureKernelImage, type KernelImageOptions, kernelImageTag, userLabel } from "./kernel-image.ts";
+import { LABEL, packageVolume, type SandboxRole } from "./labels.ts";
+import { LogTail } from "./log-tail.ts";
+import { workspacePathInside } from "./mounts.ts";
+import { SharedPreparation } from "./shared-preparation.ts";
+
+export interface DockerEngineOptions extends Omit<KernelImageOptions, "env"> {
+  readonly limits: SandboxLimits;
+  /** OCI runtime; the engine's default if absent. */
+  readonly runtime?: string | undefined;
+  readonly gpus?: number | "all" | undefined;
+  /** Where run directories are made, instead of `$XDG_RUNTIME_DIR/ipybox` or a temporary directory. */
+  readonly runtimeDir?: string | undefined;
+  readonly logger: Logger;
+  /** Where to look for the engine, proxies and certificates; this process' environment if absent. */
+  readonly env?: Readonly<Record<string, string | undefined>> | undefined;
+}
+
+/** From the start of the container to the first gateway stream. */
+const READY_TIMEOUT_MS = 60_000;
+/** What remains in a task's control connection once its container is gone. */
+const DRAIN_TIMEOUT_MS = 2000;
+const KEPT_LOG_CHARS = 64 * 1024;
+const LOG_LINES_IN_ERRORS = 10;
+
+/** Sandboxes in containers of a Docker Engine that shares this host's file system, linked by unix sockets. */
+export class DockerEngine implements AdministeredEngine {
+  readonly name = "docker";
+  readonly #options: DockerEngineOptions;
+  readonly #imageOptions: KernelImageOptions;
+  readonly #client: DockerClient;
+  readonly #runRoot: RunRoot;
+  readonly #image: SharedPreparation<string>;
+  readonly #owner = formatIdentity(currentProcess());
+  readonly #closing = new AbortController();
+  /** What has to be gone before this engine is: launches that unwind, and sandboxes. */
+  readonly #launches = new Set<Promise<unknown>>();
+  readonly #running = new Set<AsyncDisposable>();
+  #engineCpus: number | undefined;
+
+  constructor(options: DockerEngineOptions) {
+    const env = options.env ?? process.env;
+    this.#options = options;
+    this.#imageOptions = { ...options, env };
+    this.#client = createDockerClient(env);
+    this.#runRoot = new RunRoot(options.runtimeDir);
+    this.#image = new SharedPreparation((prepare) => ensureKernelImage(this.#client, this.#imageOptions, prepare));
+  }
+
+  async prepare(options: PrepareOptions): Promise<void> {
+    await this.buildImage(options);
+  }
+
+  buildImage(options: PrepareOptions): Promise<string> {
+    return this.#image.join({ ...options, signal: AbortSignal.any([options.signal, this.#closing.signal]) });
+  }
+
+  async launch(spec: SandboxSpec, options: LaunchOptions): Promise<Sandbox> {
+    const workspacePath = workspacePathInside(spec.workspace.path, this.#options.uid);
+    const token = randomBytes(16).toString("hex");
+    return await this.#track(options.signal, async (signal) => {
+      const started = await this.#start(signal, {
+        id: spec.sessionId,
+        role: "session",
+        spec,
+        mission: { mode: "session", token, workspace: workspacePath },
+        socket: { name: "tools.sock", onConnection: options.onBridgeConnection },
+        onOutput: () => undefined,
+      });
+      try {
+        await untilReady(started.dock.ready, started, signal);
+      } catch (error) {
+        await this.#undo(started);
+        throw error;
+      }
+      // Whoever ended it, what was made for it goes with it.
+      void started.container.exited.then(() => this.#undo(started));
+      return {
+        id: spec.sessionId,
+        workspacePath,
+        connectGateway: (connect) => started.dock.connectGateway(connect),
+        exited: started.container.exited,
+        tailLogs: (lines) => Promise.resolve(started.log.lines(lines)),
+        [Symbol.asyncDispose]: () => started[Symbol.asyncDispose](),
+      };
+    });
+  }
+
+  async runTask(spec: TaskSpec, options: TaskOptions): Promise<TaskResult> {
+    return await this.#track(options.signal, async (signal) => {
+      await using started = await this.#start(signal, {
+        id: `${spec.sessionId}-${randomBytes(4).toString("hex")}`,
+        role: "installer",
+        spec,
+        mission: { mode: "task", module: spec.module, args: spec.args },
+        socket: { name: "egress.sock", onConnection: options.onEgressConnection },
+        onOutput: options.onOutput,
+      });
+      const control = await untilReady(started.dock.control, started, signal);
+      const exit = await orAborted(started.container.exited, signal);
+      await within(DRAIN_TIMEOUT_MS, control.ended);
+      return { code: control.exitCode ?? exit.code, outOfMemory: exit.outOfMemory };
+    });
+  }
+
+  async reapOrphans(): Promise<number> {
+    const removed = await removeOrphans(this.#client);
+    if (removed.length > 0) this.#options.logger.info("removed sandboxes whose owner is dead", { sandboxes: removed });
+    return removed.length;
+  }
+
+  listSandboxes(): Promise<readonly SandboxListing[]> {
+    return listSandboxes(this.#client);
+  }
+
+  async prune(options: { readonly all: boolean }): Promise<PruneReport> {
+    const { baseImage: reference, imagesDir } = this.#options;
+    const base = await bootstrapTag({ reference, imagesDir, env: this.#imageOptions.env });
+    const kernel = await kernelImageTag(this.#imageOptions);
+    return await pruneEngine(this.#client, {
+      all: options.all,
+      currentImages: base === undefined ? [kernel] : [kernel, base],
+      userLabel: userLabel(this.#options),
+    });
+  }
+
+  diagnose(): Promise<readonly Diagnosis[]> {
+    return diagnoseDocker(this.#client, {
+      ...this.#imageOptions,
+      limits: this.#options.limits,
+      trySandbox: () => this.#trySandbox(),
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort(new IpyboxError("sandbox-gone", "The engine is shutting down"));
+    await Promise.allSettled(this.#launches);
+    await Promise.allSettled([...this.#running].map((started) => started[Symbol.asyncDispose]()));
+    await this.#runRoot[Symbol.asyncDispose]();
+  }
+
+  /** Runs a launch under the caller's signal and our own end, and remembers it until it is over. */
+  async #track<T>(callerSignal: AbortSignal, launch: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const signal = AbortSignal.any([callerSignal, this.#closing.signal]);
+    signal.throwIfAborted();
+    const running = launch(signal);
+    this.#launches.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#launches.delete(running);
+    }
+  }
+
+  /** Run directory and sockets, then the container. A failure leaves nothing behind; the first error is thrown. */
+  async #start(signal: AbortSignal, plan: StartPlan): Promise<Started> {
+    const image = await this.buildImage({ signal, onProgress: () => undefined });
+    await assertWorkspace(plan.spec.workspace.path);
+    const { uid, gid, logger } = this.#options;
+    const log = new LogTail(KEPT_LOG_CHARS);
+    const stack = new ReleaseStack();
+    try {
+      const runDirectory = await this.#runRoot.make(plan.id, { uid, gid });
+      stack.defer(() => removeRunDirectory(runDirectory));
+      const emptyFile = join(runDirectory, "empty");
+      await writeFile(emptyFile, "", { mode: 0o444 });
+      const dock = new GatewayDock({
+        mission: plan.mission,
+        onLog: (text) => log.append(text.endsWith("\n") ? text : `${text}\n`),
+        onOutput: plan.onOutput,
+        logger: logger.child({ sandbox: plan.id }),
+      });
+      stack.use(dock);
+      const listen = { directory: runDirectory, uid, gid };
+      stack.use(await listenOn({ ...listen, name: "gateway.sock", onConnection: (stream) => dock.accept(stream) }));
+      stack.use(await listenOn({ ...listen, ...plan.socket }));
+      await this.#makePackageVolume(plan.spec);
+      signal.throwIfAborted();
+      const create = toCreateOptions({
+        ...this.#options,
+        id: plan.id,
+        sessionId: plan.spec.sessionId,
+        role: plan.role,
+        image,
+        owner: this.#owner,
+        workspace: plan.spec.workspace,
+        extraMounts: plan.spec.mounts,
+        runDirectory,
+        emptyFile,
+        engineCpus: (this.#engineCpus ??= await this.#countCpus()),
+        runtime: this.#options.runtime,
+        gpus: this.#options.gpus,
+      });
+      const container = stack.use(await startContainer(this.#client, create, { signal, log, logger }));
+      void dock.control.then((control) => control.ended).then(() => container.assumeGone());
+      const started: Started = {
+        container,
+        dock,
+        log,
+        [Symbol.asyncDispose]: async () => {
+          await stack[Symbol.asyncDispose]();
+          this.#running.delete(started);
+        },
+      };
+      this.#running.add(started);
+      return started;
+    } catch (error) {
+      await this.#undo(stack);
+      throw error;
+    }
+  }
+
+  /** A sandbox over an empty workspace, of which nothing is left. */
+  async #trySandbox(): Promise<void> {
+    const { uid, gid } = this.#options;
+    await using stack = new ReleaseStack();
+    const path = await mkdtemp(join(tmpdir(), "ipybox-doctor-"));
+    stack.defer(() => rm(path, { recursive: true, force: true }));
+    if (process.geteuid?.() === 0) await chown(path, uid, gid);
+    const id = randomBytes(8).toString("hex");
+    stack.defer(() => this.#client.find(this.#client.api.getVolume(packageVolume(id)).remove()));
+    const spec = { sessionId: id, workspace: { path, key: id, masked: [], protected: [] }, mounts: [] };
+    const signal = this.#closing.signal;
+    const sandbox = await this.launch(spec, { signal, onBridgeConnection: (stream) => stream.destroy() });
+    await sandbox[Symbol.asyncDispose]();
+  }
+
+  /** Creating a volume that exists is no error, so two servers may do this at once. */
+  async #makePackageVolume(spec: SandboxSpec): Promise<void> {
+    const { key, path } = spec.workspace;
+    const volume = { Name: packageVolume(key), Labels: { [LABEL.workspace]: path } };
+    await this.#client.ask(this.#client.api.createVolume(volume));
+  }
+
+  async #countCpus(): Promise<number> {
+    const info: unknown = await this.#client.ask(this.#client.api.info());
+    const count = typeof info === "object" && info !== null && "NCPU" in info ? info.NCPU : undefined;
+    return typeof count === "number" && count > 0 ? count : Infinity;
+  }
+
+  async #undo(started: AsyncDisposable): Promise<void> {
+    try {
+      await started[Symbol.asyncDispose]();
+    } catch (error) {
+      this.#options.logger.warn("a sandbox could not be removed", { error });
+    }
+  }
+}
+
+interface StartPlan {
+  readonly id: string;
+  readonly role: SandboxRole;
+  readonly spec: SandboxSpec;
+  readonly mission: SandboxMission;
+  readonly socket: { readonly name: "tools.sock" | "egress.sock"; readonly onConnection: (stream: Duplex) => void };
+  readonly onOutput: (text: string) => void;
+}
+
+interface Started extends AsyncDisposable {
+  readonly container: StartedContainer;
+  readonly dock: GatewayDock;
+  readonly log: LogTail;
+}
+
+async function assertWorkspace(path: string): Promise<void> {
+  const found = await stat(path).catch(() => undefined);
+  if (found?.isDirectory()) return;
+  throw new IpyboxError("workspace-gone", `The workspace ${path} is not there any more`, {
+    hint: "Make the directory again, or start ipybox with another --workspace.",
+  });
+}
+
+/** Waits for a sign of life. Rejects with `sandbox-start-failed` when the container ends first or takes too long. */
+async function untilReady<T>(sign: Promise<T>, started: Started, signal: AbortSignal): Promise<T> {
+  const timeout = withTimeout(READY_TIMEOUT_MS);
+  const ended = started.container.exited.then((exit) => Promise.reject(startFailed(describeExit(exit), started.log)));
+  try {
+    return await orAborted(Promise.race([sign, ended]), AbortSignal.any([signal, timeout]));
+  } catch (error) {
+    signal.throwIfAborted();
+    if (timeout.aborted) throw startFailed(`was not ready within ${READY_TIMEOUT_MS / 1000} s`, started.log);
+    throw error;
+  }
+}
+
+function startFailed(what: string, log: LogTail): IpyboxError {
+  const lines = log.lines(LOG_LINES_IN_ERRORS);
+  return new IpyboxError("sandbox-start-failed", `The sandbox ${what}${lines === "" ? "" : `:\n${lines}`}`, {
+    hint: "Call again; `ipybox doctor` checks the engine, the image and the limits.",
+  });
+}
+
+function describeExit(exit: SandboxExit): string {
+  if (exit.outOfMemory) return "ran out of memory before it was ready";
+  return `ended before it was ready (exit code ${exit.code ?? "unknown"})`;
+}
+
+function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason as Error); // whatever the caller aborted with
+    if (signal.aborted) {
+      onAbort();
+      return;
+    }
+    signal.addEventListener("abort", onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
+}

@@ -1,0 +1,89 @@
+import type { ContainerCreateOptions, DeviceRequest } from "dockerode";
+import type { ExtraMount, SandboxWorkspace } from "../engine.ts";
+import { LABEL, type SandboxRole } from "./labels.ts";
+import { INSIDE, toMounts, workspacePathInside } from "./mounts.ts";
+
+export interface SandboxLimits {
+  readonly memoryBytes: number;
+  readonly cpus: number;
+  readonly pids: number;
+  /** Size of /tmp, and of home. */
+  readonly tmpBytes: number;
+}
+
+export interface ContainerPlan {
+  /** Unique on the engine: names the container. */
+  readonly id: string;
+  readonly sessionId: string;
+  readonly role: SandboxRole;
+  readonly image: string;
+  readonly owner: string;
+  readonly uid: number;
+  readonly gid: number;
+  readonly workspace: SandboxWorkspace;
+  readonly extraMounts: readonly ExtraMount[];
+  readonly runDirectory: string;
+  readonly emptyFile: string;
+  readonly limits: SandboxLimits;
+  /** CPUs that the engine has: it refuses a limit above. */
+  readonly engineCpus: number;
+  readonly runtime: string | undefined;
+  readonly gpus: number | "all" | undefined;
+}
+
+/** The whole of a sandbox's walls, as the engine is told: nothing else decides what a container may do. */
+export function toCreateOptions(plan: ContainerPlan): ContainerCreateOptions {
+  const { limits, uid, gid } = plan;
+  const owned = `uid=${uid},gid=${gid},mode=0700`;
+  return {
+    name: containerName(plan.id),
+    Image: plan.image,
+    Hostname: "ipybox",
+    User: `${uid}:${gid}`,
+    WorkingDir: workspacePathInside(plan.workspace.path, uid),
+    Env: [],
+    Tty: false,
+    OpenStdin: false,
+    Labels: {
+      [LABEL.session]: plan.sessionId,
+      [LABEL.owner]: plan.owner,
+      [LABEL.workspace]: plan.workspace.path,
+      [LABEL.role]: plan.role,
+    },
+    HostConfig: {
+      AutoRemove: true,
+      Init: false, // PID 1 is our own init, which nothing inside can stop
+      Privileged: false,
+      NetworkMode: "none",
+      IpcMode: "private",
+      CapDrop: ["ALL"],
+      SecurityOpt: ["no-new-privileges"], // and no seccomp or AppArmor option: the engine's default profiles hold
+      ReadonlyRootfs: true,
+      Memory: limits.memoryBytes,
+      MemorySwap: limits.memoryBytes, // memory and swap together: no swap
+      NanoCpus: Math.round(Math.min(limits.cpus, plan.engineCpus) * 1e9),
+      PidsLimit: limits.pids,
+      Ulimits: [
+        { Name: "nofile", Soft: 16_384, Hard: 16_384 },
+        { Name: "core", Soft: 0, Hard: 0 },
+      ],
+      Tmpfs: {
+        "/tmp": `rw,exec,nosuid,nodev,size=${limits.tmpBytes},mode=1777`,
+        [INSIDE.home]: `rw,exec,nosuid,nodev,size=${limits.tmpBytes},${owned}`,
+        [INSIDE.kernels]: `rw,noexec,nosuid,nodev,size=16m,${owned}`,
+      },
+      Mounts: toMounts({ ...plan, extra: plan.extraMounts }),
+      LogConfig: { Type: "json-file", Config: { "max-size": "1m", "max-file": "1" } },
+      ...(plan.runtime === undefined ? {} : { Runtime: plan.runtime }),
+      ...(plan.gpus === undefined ? {} : { DeviceRequests: [gpuRequest(plan.gpus)] }),
+    },
+  };
+}
+
+export function containerName(id: string): string {
+  return `ipybox-${id}`;
+}
+
+function gpuRequest(gpus: number | "all"): DeviceRequest {
+  return { Driver: "", Count: gpus === "all" ? -1 : gpus, DeviceIDs: [], Capabilities: [["gpu"]], Options: {} };
+}

@@ -1,0 +1,22 @@
+/** Labels on everything we make: what sweep, `ps` and `prune` go by. */
+export const LABEL = {
+  /** On containers: the session's id. */
+  session: "io.ipybox.session",
+  /** On containers: the process that made it, as common/process-identity formats it. */
+  owner: "io.ipybox.owner",
+  /** On containers and package volumes: the workspace's path on the host. */
+  workspace: "io.ipybox.workspace",
+  /** On containers: `session` or `installer`. */
+  role: "io.ipybox.role",
+  /** On images: `kernel` or `base`. */
+  image: "io.ipybox.image",
+} as const;
+
+export type SandboxRole = "session" | "installer";
+
+/** The name of the volume with a workspace's packages. */
+export function packageVolume(workspaceKey: string): string {
+  return `ipybox-packages-${workspaceKey}`;
+}
+
+export const PACKAGE_VOLUME_PREFIX = packageVolume("");

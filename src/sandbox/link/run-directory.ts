@@ -1,0 +1,108 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { chmod, chown, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { isAbsolute, join } from "node:path";
+import { Deferred } from "../../common/lifecycle.ts";
+
+export interface RunDirectoryOwner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Room for `/<sandbox id>/gateway.sock` below the root, so that socket paths stay under 100 bytes. */
+const MAX_ROOT_BYTES = 50;
+
+/**
+ * This process' private directory (0700) for the run directories of its sandboxes: below `base`, else below
+ * `$XDG_RUNTIME_DIR/ipybox`, else a temporary one. A watchdog removes it when this process dies without disposing.
+ */
+export class RunRoot implements AsyncDisposable {
+  readonly #base: string | undefined;
+  #made: Promise<MadeRoot> | undefined;
+
+  constructor(base: string | undefined) {
+    this.#base = base;
+  }
+
+  /** A new directory in which `owner` can use sockets but list nothing. Remove it with {@link removeRunDirectory}. */
+  async make(name: string, owner: RunDirectoryOwner): Promise<string> {
+    this.#made ??= makeRoot(this.#base).catch((error: unknown) => {
+      this.#made = undefined;
+      throw error;
+    });
+    const { path: root } = await this.#made;
+    const path = join(root, name);
+    await mkdir(root, { recursive: true, mode: 0o700 }); // a cleaner of temporary files may have been here
+    await mkdir(path, { mode: 0o700 });
+    if (process.geteuid?.() === 0 && owner.uid !== 0) {
+      await chmod(path, 0o710); // ours; its group may pass through
+      await chown(path, 0, owner.gid);
+    }
+    return path;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const made = this.#made;
+    this.#made = undefined;
+    if (!made) return;
+    const { path, watchdog } = await made;
+    await rm(path, { recursive: true, force: true });
+    watchdog.stdin?.end();
+  }
+}
+
+/** The directory is ours and a sandbox only ever saw it read-only, so removing it follows nothing. */
+export async function removeRunDirectory(path: string): Promise<void> {
+  await rm(path, { recursive: true, force: true });
+}
+
+interface MadeRoot {
+  readonly path: string;
+  readonly watchdog: ChildProcess;
+}
+
+async function makeRoot(base: string | undefined): Promise<MadeRoot> {
+  const path = await mkdtemp(join(await chooseBase(base), "ipybox-"));
+  try {
+    return { path, watchdog: await startWatchdog(path) };
+  } catch (error) {
+    await removeRunDirectory(path);
+    throw error;
+  }
+}
+
+async function chooseBase(base: string | undefined): Promise<string> {
+  const runtime = process.env["XDG_RUNTIME_DIR"];
+  const chosen = base ?? (runtime !== undefined && isAbsolute(runtime) ? join(runtime, "ipybox") : undefined);
+  if (chosen !== undefined && Buffer.byteLength(chosen) <= MAX_ROOT_BYTES) {
+    try {
+      await mkdir(chosen, { recursive: true, mode: 0o700 });
+      return chosen;
+    } catch (error) {
+      if (base !== undefined) throw error; // a stale XDG_RUNTIME_DIR is no reason to fail, a wrong option is
+    }
+  }
+  return Buffer.byteLength(tmpdir()) <= MAX_ROOT_BYTES ? tmpdir() : "/tmp";
+}
+
+/** A shell that waits for the end of its input, which comes when we die whatever the cause, and then removes `path`. */
+async function startWatchdog(path: string): Promise<ChildProcess> {
+  const script = 'trap "" HUP INT QUIT TERM; read -r _; exec rm -rf -- "$0"';
+  const watchdog = spawn("/bin/sh", ["-c", script, path], {
+    cwd: "/",
+    detached: true, // in a session of its own: what kills our process group spares it
+    env: { PATH: "/usr/bin:/bin" },
+    stdio: ["pipe", "ignore", "ignore"],
+  });
+  const failed = new Deferred<never>();
+  watchdog.once("error", failed.reject);
+  await Promise.race([once(watchdog, "spawn"), failed.promise]);
+  watchdog.on("error", () => undefined);
+  watchdog.stdin.on("error", () => undefined);
+  watchdog.unref();
+  // A pipe to a child is a socket; left referenced, it would keep this process alive.
+  if (watchdog.stdin instanceof Socket) watchdog.stdin.unref();
+  return watchdog;
+}
