@@ -32,6 +32,7 @@ export class Execution {
   #reply: { status: "ok" | "error"; executionCount: number | undefined } | undefined;
   #idle = false;
   #overLimit = false;
+  #interrupting = false;
 
   constructor(options: ExecutionOptions) {
     this.#options = options;
@@ -54,6 +55,11 @@ export class Execution {
   handle(message: KernelMessage): void {
     if (message.channel === "iopub") this.#handleOutput(message);
     else if (message.type === "execute_reply") this.#handleReply(message.content);
+  }
+
+  /** The cell is about to be interrupted by us: the traceback of that says nothing to the user. */
+  expectInterrupt(): void {
+    this.#interrupting = true;
   }
 
   /** The reply came and its idle state will not any more (see KernelConnection's fence). */
@@ -105,7 +111,8 @@ export class Execution {
       }
       case "error": {
         const error = outputShapes.error.safeParse(message.content).data;
-        return error === undefined ? "" : this.#folder.error(error.traceback);
+        if (error === undefined || (this.#interrupting && error.ename === "KeyboardInterrupt")) return "";
+        return this.#folder.error(error.traceback);
       }
       case "clear_output":
         this.#folder.clear(outputShapes.clear_output.safeParse(message.content).data?.wait ?? false);

@@ -19,7 +19,6 @@ export interface GatewayEvent {
 
 export interface StartKernelOptions {
   readonly env: Readonly<Record<string, string>>;
-  readonly cwd: string;
   readonly signal?: AbortSignal;
 }
 
@@ -53,8 +52,8 @@ export class GatewayClient implements AsyncDisposable {
     this.#agent = new StreamAgent(connect);
   }
 
-  async startKernel({ env, cwd, signal }: StartKernelOptions): Promise<string> {
-    const model = await this.#call("POST", "/api/kernels", { body: { name: "ipybox", env, cwd }, signal });
+  async startKernel({ env, signal }: StartKernelOptions): Promise<string> {
+    const model = await this.#call("POST", "/api/kernels", { body: { name: "ipybox", env }, signal });
     return kernelShape.parse(model).id;
   }
 

@@ -3,16 +3,11 @@ import { randomUUID } from "node:crypto";
 import type { WebSocket } from "ws";
 
 import { type DeathCause, Execution, type ExecutionOptions } from "./execution.ts";
-import type { GatewayClient } from "./gateway-client.ts";
+import type { GatewayClient, StartKernelOptions } from "./gateway-client.ts";
 import { decodeMessage, encodeRequest, kernelRequest, type KernelMessage, statusShape } from "./messages.ts";
 
-export interface KernelOptions {
-  readonly env: Readonly<Record<string, string>>;
-  readonly cwd: string;
-  readonly signal?: AbortSignal;
-}
-
 const FENCE_DELAY_MS = 250;
+const CAUSE_GRACE_MS = 750;
 
 /** A running kernel and our WebSocket to it. It runs one cell at a time; the caller queues. */
 export class KernelConnection {
@@ -32,7 +27,7 @@ export class KernelConnection {
   }
 
   /** Starts a kernel and resolves when it answers. */
-  static async start(gateway: GatewayClient, options: KernelOptions): Promise<KernelConnection> {
+  static async start(gateway: GatewayClient, options: StartKernelOptions): Promise<KernelConnection> {
     const id = await gateway.startKernel(options);
     const socket = await gateway.openChannels(id, options.signal);
     const connection = new KernelConnection(id, gateway, socket);
@@ -97,8 +92,9 @@ export class KernelConnection {
       });
       this.#socket.on("error", () => undefined); // "close" follows
       this.#socket.on("close", () => {
-        this.markDead({ type: "unknown" });
         reject(new Error("the kernel ended before it answered"));
+        // The news of why it ended may be just behind.
+        setTimeout(() => this.markDead({ type: "unknown" }), CAUSE_GRACE_MS).unref();
       });
       this.#socket.send(encodeRequest(ready, this.#session));
     });

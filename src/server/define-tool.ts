@@ -1,0 +1,78 @@
+import type { CallToolResult, Tool as ToolListing, ToolAnnotations } from "@modelcontextprotocol/sdk/types.js";
+import { z } from "zod";
+
+import { IpyboxError } from "../common/errors.ts";
+import type { ProgressReporter } from "./progress.ts";
+
+/** What a tool's handler gets beside its arguments. */
+export interface CallContext {
+  /** Aborts when the client cancels the request or goes. */
+  readonly signal: AbortSignal;
+  readonly progress: ProgressReporter;
+  /** Whether the negotiated protocol version has `resource_link` content. */
+  readonly resourceLinks: boolean;
+}
+
+export interface Tool {
+  readonly listing: ToolListing;
+  call(args: unknown, context: CallContext): Promise<CallToolResult>;
+}
+
+export interface ToolSpec<Input extends z.ZodObject> {
+  readonly name: string;
+  readonly title: string;
+  readonly description: string;
+  readonly annotations: ToolAnnotations;
+  readonly input: Input;
+  handle(args: z.output<Input>, context: CallContext): Promise<CallToolResult>;
+}
+
+/** Joins a tool's listing, its lenient argument check and its handler. */
+export function defineTool<Input extends z.ZodObject>(spec: ToolSpec<Input>): Tool {
+  const { $schema: _dialect, ...inputSchema } = z.toJSONSchema(spec.input, { io: "input" });
+  return {
+    listing: {
+      name: spec.name,
+      title: spec.title,
+      description: spec.description,
+      inputSchema: inputSchema as ToolListing["inputSchema"], // the JSON Schema of a z.object has type "object"
+      annotations: { title: spec.title, ...spec.annotations },
+    },
+    call: (args, context) => spec.handle(parseArguments(spec, args), context),
+  };
+}
+
+function parseArguments<Input extends z.ZodObject>(spec: ToolSpec<Input>, args: unknown): z.output<Input> {
+  const parsed = spec.input.safeParse(coerce(args ?? {}, spec.input));
+  if (parsed.success) return parsed.data;
+  const problems = parsed.error.issues.map((issue) => `${issue.path.join(".") || "arguments"}: ${issue.message}`);
+  throw new IpyboxError("invalid-arguments", `wrong arguments for ${spec.name}: ${problems.join("; ")}`, {
+    hint: `Call ${spec.name} again with arguments as its input schema says.`,
+  });
+}
+
+/** Some clients send numbers as numeric strings and objects as JSON text: taken for what they were meant to be. */
+function coerce(args: unknown, input: z.ZodObject): unknown {
+  if (typeof args !== "object" || args === null) return args;
+  const entries = Object.entries(args).map(([name, value]: [string, unknown]) => {
+    const kind = kindOf(input.shape[name]);
+    if (typeof value !== "string") return [name, value];
+    if (kind === "number" && value.trim() !== "" && Number.isFinite(Number(value))) return [name, Number(value)];
+    if (kind === "record") return [name, parseJson(value) ?? value];
+    return [name, value];
+  });
+  return Object.fromEntries(entries);
+}
+
+function kindOf(schema: unknown): string | undefined {
+  if (schema instanceof z.ZodDefault) return kindOf(schema.unwrap());
+  return schema instanceof z.ZodType ? schema.def.type : undefined;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,138 @@
+import { Server } from "@modelcontextprotocol/sdk/server/index.js";
+import type { RequestHandlerExtra } from "@modelcontextprotocol/sdk/shared/protocol.js";
+import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
+import {
+  CallToolRequestSchema,
+  type CallToolResult,
+  ErrorCode,
+  isInitializeRequest,
+  ListResourcesRequestSchema,
+  ListResourceTemplatesRequestSchema,
+  ListToolsRequestSchema,
+  McpError,
+  ReadResourceRequestSchema,
+  type ServerNotification,
+  type ServerRequest,
+} from "@modelcontextprotocol/sdk/types.js";
+
+import { IpyboxError } from "../common/errors.ts";
+import type { Logger, LogRecord } from "../common/logger.ts";
+import type { Session } from "../session/session.ts";
+import type { Tool } from "./define-tool.ts";
+import { INSTRUCTIONS } from "./instructions.ts";
+import { ProgressReporter } from "./progress.ts";
+import { renderError } from "./render.ts";
+import { readResource, RESOURCE_TEMPLATES } from "./resources.ts";
+import { executeCellTool } from "./tools/execute-cell.ts";
+import { installPackageTool } from "./tools/install-package.ts";
+import { registerServerTool } from "./tools/register-server.ts";
+import { resetTool } from "./tools/reset.ts";
+
+type Extra = RequestHandlerExtra<ServerRequest, ServerNotification>;
+
+/** The first protocol version with `resource_link` content. */
+const RESOURCE_LINKS_SINCE = "2025-06-18";
+
+export interface McpServerOptions {
+  readonly version: string;
+  readonly session: Session;
+  readonly logger: Logger;
+}
+
+/** Our side of one MCP connection: four tools and two kinds of resources over one session. */
+export class McpServer {
+  readonly #server: Server;
+  readonly #options: McpServerOptions;
+  readonly #tools: ReadonlyMap<string, Tool>;
+  #protocolVersion = "";
+
+  constructor(options: McpServerOptions) {
+    this.#options = options;
+    this.#server = new Server(
+      { name: "ipybox", title: "ipybox: IPython in a sandbox", version: options.version },
+      { capabilities: { tools: {}, resources: {}, logging: {} }, instructions: INSTRUCTIONS },
+    );
+    const tools = [executeCellTool, registerServerTool, installPackageTool, resetTool].map((make) =>
+      make(options.session),
+    );
+    this.#tools = new Map(tools.map((tool) => [tool.listing.name, tool]));
+    this.#handleRequests();
+  }
+
+  /** Answers requests from now on; `initialize` does not wait for the sandbox. */
+  async connect(transport: Transport): Promise<void> {
+    // The SDK does not tell which version was negotiated; it keeps a handler that is there before it connects.
+    transport.onmessage = (message: unknown) => {
+      if (isInitializeRequest(message)) this.#protocolVersion = message.params.protocolVersion;
+    };
+    await this.#server.connect(transport);
+    this.#server.onerror = (error) => this.#options.logger.warn("protocol error", { error });
+  }
+
+  /** Passes a log record on to the client, which chooses its level by `logging/setLevel`. */
+  forwardLog(record: LogRecord): void {
+    if (this.#server.transport === undefined) return;
+    const level = record.level === "warn" ? "warning" : record.level;
+    this.#server
+      .sendLoggingMessage({ level, logger: "ipybox", data: { message: record.message, ...plainFields(record) } })
+      .catch(() => undefined);
+  }
+
+  #handleRequests(): void {
+    this.#server.setRequestHandler(ListToolsRequestSchema, () => ({
+      tools: [...this.#tools.values()].map((tool) => tool.listing),
+    }));
+    this.#server.setRequestHandler(CallToolRequestSchema, (request, extra) =>
+      this.#call(request.params.name, request.params.arguments, extra),
+    );
+    this.#server.setRequestHandler(ListResourcesRequestSchema, () => ({ resources: [] }));
+    this.#server.setRequestHandler(ListResourceTemplatesRequestSchema, () => ({
+      resourceTemplates: RESOURCE_TEMPLATES,
+    }));
+    this.#server.setRequestHandler(ReadResourceRequestSchema, async (request) => {
+      const contents = await readResource(request.params.uri, this.#options.session);
+      if (contents === undefined) throw new McpError(ErrorCode.InvalidParams, `unknown resource ${request.params.uri}`);
+      return { contents: [contents] };
+    });
+  }
+
+  async #call(name: string, args: unknown, extra: Extra): Promise<CallToolResult> {
+    const tool = this.#tools.get(name);
+    if (tool === undefined) throw new McpError(ErrorCode.InvalidParams, `unknown tool ${name}`);
+    const progress = this.#progressOf(extra);
+    try {
+      return await tool.call(args, {
+        signal: extra.signal,
+        progress,
+        resourceLinks: this.#protocolVersion >= RESOURCE_LINKS_SINCE,
+      });
+    } catch (error) {
+      if (error instanceof IpyboxError)
+        this.#options.logger.info("call failed", { tool: name, code: error.code, ...error.context });
+      else
+        this.#options.logger.error("unexpected error", {
+          tool: name,
+          stack: error instanceof Error ? error.stack : String(error),
+        });
+      return renderError(error);
+    } finally {
+      progress[Symbol.dispose]();
+    }
+  }
+
+  #progressOf(extra: Extra): ProgressReporter {
+    const progressToken = extra._meta?.progressToken;
+    if (progressToken === undefined) return new ProgressReporter(undefined);
+    return new ProgressReporter((progress, message) => {
+      extra
+        .sendNotification({ method: "notifications/progress", params: { progressToken, progress, message } })
+        .catch(() => undefined);
+    });
+  }
+}
+
+function plainFields(record: LogRecord): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(record.fields).map(([key, value]) => [key, value instanceof Error ? value.message : value]),
+  );
+}

@@ -1,0 +1,148 @@
+import type { Duplex } from "node:stream";
+
+import { ReleaseStack } from "../common/lifecycle.ts";
+import type { Logger } from "../common/logger.ts";
+import { GatewayClient } from "../kernel/gateway-client.ts";
+import { KernelConnection } from "../kernel/kernel-connection.ts";
+import type { Sandbox, SandboxEngine, SandboxExit, SandboxSpec } from "../sandbox/engine.ts";
+
+export interface LiveSandboxOptions {
+  readonly engine: SandboxEngine;
+  readonly spec: SandboxSpec;
+  /** Read anew for every kernel, so that a change of the env file applies at reset. */
+  readonly kernelEnvironment: () => Promise<Readonly<Record<string, string>>>;
+  readonly onBridgeConnection: (stream: Duplex) => void;
+  readonly signal: AbortSignal;
+  readonly logger: Logger;
+}
+
+interface Spare {
+  readonly environment: string;
+  readonly kernel: Promise<KernelConnection | undefined>;
+}
+
+const KILL_TIMEOUT_MS = 1_500;
+
+/** A sandbox with its gateway, the kernel that cells run in, and at most one spare kernel. */
+export class LiveSandbox implements AsyncDisposable {
+  readonly gateway: GatewayClient;
+  readonly exited: Promise<SandboxExit>;
+  readonly #sandbox: Sandbox;
+  readonly #options: LiveSandboxOptions;
+  readonly #stack: ReleaseStack;
+  readonly #kernels = new Map<string, KernelConnection>();
+  #kernel: KernelConnection | undefined;
+  #spare: Spare | undefined;
+  #ended = false;
+
+  private constructor(sandbox: Sandbox, gateway: GatewayClient, options: LiveSandboxOptions, stack: ReleaseStack) {
+    this.#sandbox = sandbox;
+    this.gateway = gateway;
+    this.exited = sandbox.exited;
+    this.#options = options;
+    this.#stack = stack;
+    void sandbox.exited.then((exit) => this.#end(exit));
+  }
+
+  /** Launches a sandbox and starts its first kernel; a failure leaves nothing behind. */
+  static async open(options: LiveSandboxOptions): Promise<LiveSandbox> {
+    await using stack = new ReleaseStack();
+    const { engine, spec, signal, onBridgeConnection } = options;
+    const sandbox = stack.use(await engine.launch(spec, { signal, onBridgeConnection }));
+    const gateway = stack.use(new GatewayClient((connectOptions) => sandbox.connectGateway(connectOptions)));
+    const live = new LiveSandbox(sandbox, gateway, options, stack.move());
+    try {
+      const [kernel] = await Promise.all([live.#startKernel(), live.#watch()]);
+      live.#kernel = kernel;
+      return live;
+    } catch (error) {
+      await live[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** Whether cells can still run here. */
+  get usable(): boolean {
+    return !this.#ended && this.#kernel !== undefined && this.#kernel.death === undefined;
+  }
+
+  get kernel(): KernelConnection {
+    if (this.#kernel === undefined) throw new Error("the sandbox is not open yet");
+    return this.#kernel;
+  }
+
+  /** Starts the spare kernel in the background, when there is none. */
+  prepareSpare(): void {
+    if (this.#spare !== undefined || this.#ended) return;
+    void this.#options.kernelEnvironment().then(
+      (environment) => {
+        this.#spare ??= {
+          environment: JSON.stringify(environment),
+          kernel: this.#startKernel(environment).catch((error: unknown) => {
+            this.#options.logger.debug("no spare kernel", { error });
+            return undefined;
+          }),
+        };
+      },
+      () => undefined, // the next reset reports it
+    );
+  }
+
+  /** Puts a new kernel in the place of the present one, whose whole process tree is killed. Rejects when either fails. */
+  async replaceKernel(): Promise<void> {
+    const old = this.kernel;
+    const [next] = await Promise.all([
+      this.#takeSpareOrStart(),
+      old.death === undefined ? old.kill(KILL_TIMEOUT_MS) : undefined,
+    ]);
+    this.#kernels.delete(old.id);
+    this.#kernel = next;
+  }
+
+  /** Removes the sandbox and everything in it; running cells end as died. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#ended = true;
+    await this.#stack[Symbol.asyncDispose]();
+  }
+
+  tailLogs(lines: number): Promise<string> {
+    return this.#sandbox.tailLogs(lines);
+  }
+
+  async #takeSpareOrStart(): Promise<KernelConnection> {
+    const environment = await this.#options.kernelEnvironment();
+    const spare = this.#spare;
+    this.#spare = undefined;
+    const kernel = await spare?.kernel;
+    if (kernel?.death === undefined && kernel !== undefined) {
+      if (spare?.environment === JSON.stringify(environment)) return kernel;
+      await kernel.kill(KILL_TIMEOUT_MS);
+    }
+    return this.#startKernel(environment);
+  }
+
+  async #startKernel(environment?: Readonly<Record<string, string>>): Promise<KernelConnection> {
+    const env = environment ?? (await this.#options.kernelEnvironment());
+    const kernel = await KernelConnection.start(this.gateway, { env, signal: this.#options.signal });
+    this.#kernels.set(kernel.id, kernel);
+    return kernel;
+  }
+
+  #watch(): Promise<void> {
+    return this.gateway.watchKernels(
+      ({ kernelId, cause }) => {
+        this.#kernels.get(kernelId)?.markDead(cause);
+        this.#kernels.delete(kernelId);
+      },
+      () => undefined, // the gateway went: init ends the sandbox, and that is heard from `exited`
+    );
+  }
+
+  #end(exit: SandboxExit): void {
+    this.#ended = true;
+    for (const kernel of this.#kernels.values()) {
+      kernel.markDead(exit.outOfMemory ? { type: "out-of-memory" } : { type: "unknown" });
+    }
+    this.#kernels.clear();
+  }
+}

@@ -1,0 +1,187 @@
+import type { Logger } from "../common/logger.ts";
+import { formatDuration, within } from "../common/time.ts";
+import type { CellOutput } from "../kernel/cell-output.ts";
+import type { DeathCause, Execution, ExecutionResult } from "../kernel/execution.ts";
+import type { CellResult } from "./cell-result.ts";
+import type { LiveSandbox } from "./live-sandbox.ts";
+
+/** Why a cell is stopped before its end. */
+export type StopReason =
+  { readonly type: "timeout"; readonly afterMs: number } | { readonly type: "cancelled" | "reset" | "output-limit" };
+
+export interface RunCellOptions {
+  readonly timeoutMs: number;
+  /** Aborted with a {@link StopReason}, or with anything else for a cancellation by the client. */
+  readonly signal: AbortSignal;
+  readonly onText: (text: string) => void;
+  /** Called when the cell is about to be stopped, so that its tool calls end as well. */
+  readonly onStop: () => void;
+  readonly memoryLimitBytes: number;
+  readonly logger: Logger;
+}
+
+export interface CellOutcome {
+  readonly status: CellResult["status"];
+  readonly output: CellOutput;
+  readonly notices: readonly string[];
+  readonly executionCount: number | undefined;
+  readonly stateKept: boolean;
+  /** The sandbox is not to be used any more. */
+  readonly sandboxLost: boolean;
+}
+
+const MAX_OUTPUT_CHARS = 256 * 2 ** 20;
+const INTERRUPT_GRACE_MS = 2_000;
+const NEW_KERNEL_MS = 1_500;
+
+/** Runs one cell; a cell that is to stop is interrupted, then its kernel is killed, then its sandbox is given up. */
+export async function runCell(live: LiveSandbox, code: string, options: RunCellOptions): Promise<CellOutcome> {
+  const stop = new AbortController();
+  const execution = live.kernel.execute(code, {
+    onText: options.onText,
+    maxOutputChars: MAX_OUTPUT_CHARS,
+    onOutputLimit: () => stop.abort({ type: "output-limit" } satisfies StopReason),
+  });
+  const timer = setTimeout(
+    () => stop.abort({ type: "timeout", afterMs: options.timeoutMs } satisfies StopReason),
+    options.timeoutMs,
+  );
+  const onAbort = () =>
+    stop.abort(
+      isStopReason(options.signal.reason) ? options.signal.reason : ({ type: "cancelled" } satisfies StopReason),
+    );
+  options.signal.addEventListener("abort", onAbort);
+  if (options.signal.aborted) onAbort();
+  try {
+    const result = await Promise.race([execution.done, aborted(stop.signal)]);
+    if (result === undefined) {
+      options.onStop();
+      return await stopCell(live, execution, stop.signal.reason as StopReason, options); // only StopReasons abort it
+    }
+    if (result.status === "died") return await afterDeath(live, result, options);
+    return { ...result, notices: [], stateKept: true, sandboxLost: false };
+  } finally {
+    clearTimeout(timer);
+    options.signal.removeEventListener("abort", onAbort);
+  }
+}
+
+async function stopCell(
+  live: LiveSandbox,
+  execution: Execution,
+  reason: StopReason,
+  options: RunCellOptions,
+): Promise<CellOutcome> {
+  const status = statusOf(reason);
+  execution.expectInterrupt();
+  const interrupted = live.kernel.interrupt(INTERRUPT_GRACE_MS).catch(() => undefined);
+  const result = await within(
+    INTERRUPT_GRACE_MS,
+    Promise.all([execution.done, interrupted]).then(([done]) => done),
+  );
+  if (result !== undefined && result.status !== "died") {
+    return { ...result, status, notices: [noticeOf(reason, "interrupted")], stateKept: true, sandboxLost: false };
+  }
+  const { output } = execution;
+  const replaced = await tryReplaceKernel(live, options);
+  const notices = [noticeOf(reason, replaced ? "killed" : "replaced")];
+  return { status, output, notices, executionCount: undefined, stateKept: false, sandboxLost: !replaced };
+}
+
+async function afterDeath(
+  live: LiveSandbox,
+  result: ExecutionResult & { status: "died" },
+  options: RunCellOptions,
+): Promise<CellOutcome> {
+  options.onStop();
+  const replaced = await tryReplaceKernel(live, options);
+  const cause = describeCause(result.cause, options.memoryLimitBytes);
+  const next = replaced ? "a new kernel is running" : "a new sandbox is made for the next cell";
+  return {
+    status: "died",
+    output: result.output,
+    notices: [`[The kernel died${cause}; ${next}; variables and imports are lost]`],
+    executionCount: undefined,
+    stateKept: false,
+    sandboxLost: !replaced,
+  };
+}
+
+async function tryReplaceKernel(live: LiveSandbox, options: RunCellOptions): Promise<boolean> {
+  try {
+    return (
+      (await within(
+        NEW_KERNEL_MS,
+        live.replaceKernel().then(() => true),
+      )) === true
+    );
+  } catch (error) {
+    options.logger.warn("no new kernel in this sandbox", { error });
+    return false;
+  }
+}
+
+function statusOf(reason: StopReason): CellResult["status"] {
+  switch (reason.type) {
+    case "timeout":
+      return "timeout";
+    case "cancelled":
+    case "reset":
+      return "cancelled";
+    case "output-limit":
+      return "error";
+  }
+}
+
+const RUNGS = {
+  interrupted: "the cell was interrupted; variables are kept",
+  killed: "the kernel was killed; variables are lost",
+  replaced: "the sandbox was replaced; variables are lost",
+} as const;
+
+function noticeOf(reason: StopReason, rung: keyof typeof RUNGS): string {
+  switch (reason.type) {
+    case "timeout":
+      return `[Timed out after ${formatDuration(reason.afterMs)}: ${RUNGS[rung]}]`;
+    case "cancelled":
+      return `[Cancelled: ${RUNGS[rung]}]`;
+    case "reset":
+      return `[Stopped by reset: ${rung === "interrupted" ? "the cell was interrupted" : RUNGS[rung]}]`;
+    case "output-limit":
+      return `[Output limit of 256 MB exceeded: ${rung === "interrupted" ? "the cell was interrupted" : RUNGS[rung]}]`;
+  }
+}
+
+function describeCause(cause: DeathCause, memoryLimitBytes: number): string {
+  switch (cause.type) {
+    case "out-of-memory":
+      return ` (out of memory, limit ${formatBytes(memoryLimitBytes)})`;
+    case "exit":
+      return ` (exit code ${cause.code})`;
+    case "signal":
+      return ` (${cause.signal})`;
+    case "unknown":
+      return "";
+  }
+}
+
+function formatBytes(bytes: number): string {
+  const unit = bytes >= 2 ** 30 ? { name: "GiB", size: 2 ** 30 } : { name: "MiB", size: 2 ** 20 };
+  return `${Number((bytes / unit.size).toFixed(1))} ${unit.name}`;
+}
+
+function isStopReason(reason: unknown): reason is StopReason {
+  return (
+    typeof reason === "object" &&
+    reason !== null &&
+    "type" in reason &&
+    ["cancelled", "reset"].includes(String(reason.type))
+  );
+}
+
+function aborted(signal: AbortSignal): Promise<undefined> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve(undefined);
+    signal.addEventListener("abort", () => resolve(undefined), { once: true });
+  });
+}

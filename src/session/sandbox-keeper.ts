@@ -1,0 +1,136 @@
+import { IpyboxError, messageOf } from "../common/errors.ts";
+import type { Logger } from "../common/logger.ts";
+import { within } from "../common/time.ts";
+import type { LiveSandbox } from "./live-sandbox.ts";
+
+export interface WaitOptions {
+  readonly signal: AbortSignal;
+  /** Whether the caller's client listens to progress, and so waits for the image to be built. */
+  readonly patient: boolean;
+  readonly onStep: (step: string) => void;
+}
+
+interface Opening {
+  readonly promise: Promise<LiveSandbox>;
+  readonly listeners: Set<(step: string) => void>;
+  building: boolean;
+}
+
+export interface KeeperOptions {
+  /** Makes the image ready; `onStep` tells people how far it is. */
+  readonly prepare: (options: { signal: AbortSignal; onStep: (step: string) => void }) => Promise<void>;
+  readonly open: (signal: AbortSignal) => Promise<LiveSandbox>;
+  readonly logger: Logger;
+}
+
+/** Clients give up after 60 s of silence: before that, a call without a progress token is told to come again. */
+const IMPATIENT_WAIT_MS = 45_000;
+
+/** Keeps one sandbox open for a session: opened at the first wish, shared by all who wait, opened anew when it is gone. */
+export class SandboxKeeper implements AsyncDisposable {
+  readonly #options: KeeperOptions;
+  readonly #closing = new AbortController();
+  #opening: Opening | undefined;
+  #live: LiveSandbox | undefined;
+
+  constructor(options: KeeperOptions) {
+    this.#options = options;
+  }
+
+  /** Begins to open in the background. A failure is logged; the next {@link get} tries again. */
+  start(): void {
+    this.#open().promise.catch((error: unknown) => {
+      if (!this.#closing.signal.aborted) this.#options.logger.warn("no sandbox yet", { error: messageOf(error) });
+    });
+  }
+
+  /** The open sandbox, if there is one. */
+  get live(): LiveSandbox | undefined {
+    return this.#live?.usable === true ? this.#live : undefined;
+  }
+
+  async get(options: WaitOptions): Promise<LiveSandbox> {
+    if (this.live !== undefined) return this.live;
+    options.signal.throwIfAborted();
+    await this.discard();
+    const opening = this.#open();
+    opening.listeners.add(options.onStep);
+    try {
+      return await abortable(options.signal, options.patient ? opening.promise : this.#impatient(opening));
+    } finally {
+      opening.listeners.delete(options.onStep);
+    }
+  }
+
+  /** Removes the present sandbox; the next {@link get} opens another. */
+  async discard(): Promise<void> {
+    const live = this.#live;
+    this.#live = undefined;
+    try {
+      await live?.[Symbol.asyncDispose]();
+    } catch (error) {
+      this.#options.logger.warn("a sandbox could not be removed cleanly", { error: messageOf(error) });
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort(new IpyboxError("sandbox-gone", "the server is shutting down"));
+    await this.#opening?.promise.catch(() => undefined);
+    await this.discard();
+  }
+
+  #open(): Opening {
+    if (this.#opening !== undefined) return this.#opening;
+    const listeners = new Set<(step: string) => void>();
+    const opening: Opening = {
+      promise: this.#prepareAndOpen(
+        (step) => tell(listeners, step),
+        () => (opening.building = false),
+      ),
+      listeners,
+      building: true,
+    };
+    this.#opening = opening;
+    return opening;
+  }
+
+  async #prepareAndOpen(onStep: (step: string) => void, onPrepared: () => void): Promise<LiveSandbox> {
+    const { signal } = this.#closing;
+    try {
+      signal.throwIfAborted();
+      await this.#options.prepare({ signal, onStep });
+      onPrepared();
+      this.#live = await this.#options.open(signal);
+      return this.#live;
+    } finally {
+      this.#opening = undefined;
+    }
+  }
+
+  async #impatient(opening: Opening): Promise<LiveSandbox> {
+    const live = await within(IMPATIENT_WAIT_MS, opening.promise);
+    if (live !== undefined) return live;
+    if (!opening.building) return opening.promise;
+    throw new IpyboxError("image-building", "the kernel image is still being built", {
+      hint: "Call again in a minute; this happens once. `ipybox build` shows its progress.",
+    });
+  }
+}
+
+function tell(listeners: ReadonlySet<(step: string) => void>, step: string): void {
+  for (const listener of listeners) listener(step);
+}
+
+/** Rejects with the signal's reason as soon as it aborts; what it waited for goes on for others. */
+async function abortable<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
+  let onAbort: (() => void) | undefined;
+  const aborted = new Promise<never>((_resolve, reject) => {
+    onAbort = () => reject(signal.reason instanceof Error ? signal.reason : new Error("aborted"));
+    signal.addEventListener("abort", onAbort);
+  });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    if (onAbort !== undefined) signal.removeEventListener("abort", onAbort);
+  }
+}

@@ -1,0 +1,103 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
+import { loadConfig } from "../../../src/config/load.ts";
+
+let directory: string;
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), "test-ipybox-config-"));
+});
+afterAll(() => rmSync(directory, { recursive: true }));
+
+/** A configuration home without a file, so that the developer's own is not read. */
+const env = (variables: Record<string, string> = {}) => ({ XDG_CONFIG_HOME: join(directory, "none"), ...variables });
+
+function configFile(content: unknown): string {
+  const path = join(mkdtempSync(join(directory, "file-")), "config.json");
+  writeFileSync(path, typeof content === "string" ? content : JSON.stringify(content));
+  return path;
+}
+
+describe("loadConfig", () => {
+  test("knows every default", () => {
+    expect(loadConfig({ flags: {}, env: env() }).config).toMatchObject({
+      workspace: ".",
+      sandbox: "docker",
+      memory: 2 * 2 ** 30,
+      cpus: 2,
+      pids: 512,
+      tmpSize: 512 * 2 ** 20,
+      expose: ["*"],
+      mount: [],
+      allowWorkspaceUpstream: false,
+      registration: "allow",
+      logLevel: "info",
+    });
+  });
+
+  test("lets a flag beat the environment, the environment the file, the file the default", () => {
+    const path = configFile({ memory: "1g", cpus: 1, pids: 100 });
+    const { config } = loadConfig({
+      flags: { memory: "3g" },
+      env: env({ IPYBOX_MEMORY: "4g", IPYBOX_CPUS: "0.5" }),
+      configFile: path,
+    });
+    expect(config).toMatchObject({ memory: 3 * 2 ** 30, cpus: 0.5, pids: 100, tmpSize: 512 * 2 ** 20 });
+  });
+
+  test("takes repeatable options as a comma-separated list from the environment", () => {
+    expect(loadConfig({ flags: {}, env: env({ IPYBOX_MASK: "a, b/*.key ,," }) }).config?.mask).toEqual([
+      "a",
+      "b/*.key",
+    ]);
+  });
+
+  test("accepts keys of the file as flags are spelled and in camel case", () => {
+    const path = configFile({ "tmp-size": "1m", logLevel: "debug" });
+    expect(loadConfig({ flags: {}, env: env(), configFile: path }).config).toMatchObject({
+      tmpSize: 2 ** 20,
+      logLevel: "debug",
+    });
+  });
+
+  test("lists every problem of every source at once", () => {
+    const path = configFile({ colour: "blue", cpus: "many" });
+    const { problems } = loadConfig({
+      flags: { memory: "lots", sandbox: "jail" },
+      env: env({ IPYBOX_PIDS: "-1" }),
+      configFile: path,
+    });
+    expect(problems).toEqual([
+      expect.stringContaining('unknown option "colour"'),
+      expect.stringContaining("--sandbox"),
+      expect.stringContaining("--memory"),
+      expect.stringContaining('"cpus" in the configuration file'),
+      expect.stringContaining("IPYBOX_PIDS"),
+    ]);
+  });
+
+  test.for(["not json", "[]", '"text"', "null"])("refuses a configuration file that holds %s", (content) => {
+    expect(loadConfig({ flags: {}, env: env(), configFile: configFile(content) }).problems).toHaveLength(1);
+  });
+
+  test("reports a configuration file that was named but is missing", () => {
+    const { problems } = loadConfig({ flags: {}, env: env(), configFile: join(directory, "missing.json") });
+    expect(problems).toEqual([expect.stringContaining("missing.json")]);
+  });
+
+  test.for([
+    ["512m", 512 * 2 ** 20],
+    ["1.5g", 1.5 * 2 ** 30],
+    ["2GiB", 2 * 2 ** 30],
+    ["1048576", 2 ** 20],
+  ] as const)("reads the size %s", ([text, bytes]) => {
+    expect(loadConfig({ flags: { memory: text }, env: env() }).config?.memory).toBe(bytes);
+  });
+
+  test.for(["", "g", "-1g", "0", "1x", "1 2"])("refuses the size %j", (text) => {
+    expect(loadConfig({ flags: { memory: text }, env: env() }).problems).toHaveLength(1);
+  });
+});

@@ -1,0 +1,34 @@
+import { describe, expect, test } from "vitest";
+
+import { decodeMessage, encodeRequest, kernelRequest } from "../../../src/kernel/messages.ts";
+
+describe("the WebSocket framing", () => {
+  test("decodes what it encodes", () => {
+    const request = kernelRequest("shell", "execute_request", { code: "1 + 1 # ä" });
+    expect(decodeMessage(encodeRequest(request, "session"))).toEqual({
+      channel: "shell",
+      id: request.id,
+      type: "execute_request",
+      parentId: "",
+      content: { code: "1 + 1 # ä" },
+    });
+  });
+
+  const whole = encodeRequest(kernelRequest("shell", "execute_request", {}), "session");
+  const withOffset = (index: number, value: bigint) => {
+    const frame = Buffer.from(whole);
+    frame.writeBigUInt64LE(value, 8 * index);
+    return frame;
+  };
+  test.for([
+    ["an empty frame", Buffer.alloc(0)],
+    ["a frame that is cut", whole.subarray(0, 60)],
+    ["too many offsets", withOffset(0, 2n ** 60n)],
+    ["too few offsets", withOffset(0, 2n)],
+    ["an offset behind the end", withOffset(6, 2n ** 40n)],
+    ["offsets that go back", withOffset(2, 1n)],
+    ["content that is no JSON", Buffer.from(whole.toString("latin1").replace(/\{\}$/, "{]"), "latin1")],
+  ] as const)("takes %s for no message", ([, frame]) => {
+    expect(decodeMessage(frame)).toBeUndefined();
+  });
+});
