@@ -1,0 +1,69 @@
+import { realpath } from "node:fs/promises";
+import { relative, isAbsolute, sep } from "node:path";
+import { IpyboxError } from "../common/errors.ts";
+
+/** What must never become visible or writable in a sandbox. They need not exist yet. */
+export interface ForbiddenPlaces {
+  readonly home: string;
+  readonly stateDir: string;
+  readonly runDir: string;
+  /** Undefined where the engine is reached over the network, or is none. */
+  readonly engineSocket: string | undefined;
+}
+
+/**
+ * Rejects with `invalid-workspace` when sharing `path` (real, a directory) would share too much: `/`, the home
+ * directory, a system directory, or something that contains our state, our sockets or the engine's socket.
+ */
+export async function refuseDangerousDirectory(
+  path: string,
+  role: "workspace" | "mount",
+  places: ForbiddenPlaces,
+): Promise<void> {
+  const reason = await dangerOf(path, places);
+  if (reason === undefined) return;
+  throw new IpyboxError("invalid-workspace", `${path} can't be shared as ${role}: ${reason}`, {
+    hint: role === "workspace" ? "Give a project directory as --workspace" : "Give a narrower directory to --mount",
+  });
+}
+
+async function dangerOf(path: string, places: ForbiddenPlaces): Promise<string | undefined> {
+  if (path === "/") return "it is the whole file system";
+  if (path === (await resolveExisting(places.home))) return "it is the home directory";
+  if (SYSTEM_DIRECTORIES.has(path) || /^\/lib[^/]*$/.test(path)) return "it is a system directory";
+  const secrets = [
+    ["ipybox's state", places.stateDir],
+    ["ipybox's sockets", places.runDir],
+    ["the container engine's socket", places.engineSocket],
+  ] as const;
+  for (const [what, place] of secrets) {
+    if (place === undefined) continue;
+    const real = await resolveExisting(place);
+    if (isWithin(real, path)) return `it contains ${what}`;
+    // A directory inside the state directory would be as bad.
+    if (place !== places.engineSocket && isWithin(path, real)) return `it lies in the directory of ${what}`;
+  }
+  return undefined;
+}
+
+/** Whether `path` is `directory` or lies in it; both absolute and without links. */
+export function isWithin(path: string, directory: string): boolean {
+  const inside = relative(directory, path);
+  return inside === "" || (inside !== ".." && !inside.startsWith(`..${sep}`) && !isAbsolute(inside));
+}
+
+/** The real path of the part that exists, with the rest appended. */
+async function resolveExisting(path: string): Promise<string> {
+  const components = path.split(sep);
+  for (let count = components.length; count > 1; count--) {
+    const existing = await realpath(components.slice(0, count).join(sep)).catch(() => undefined);
+    if (existing !== undefined) return [existing === sep ? "" : existing, ...components.slice(count)].join(sep) || sep;
+  }
+  return path;
+}
+
+const SYSTEM_DIRECTORIES = new Set([
+  ...["/etc", "/usr", "/var", "/run", "/proc", "/sys", "/dev", "/boot", "/bin", "/sbin", "/opt", "/root", "/tmp"],
+  // What /var/run and others resolve to on macOS, and the usual parents of home directories.
+  ...["/private", "/private/etc", "/private/var", "/private/tmp", "/System", "/Library", "/Users", "/home"],
+]);

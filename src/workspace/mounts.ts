@@ -1,0 +1,56 @@
+import { realpath, stat } from "node:fs/promises";
+import { isAbsolute, normalize, resolve } from "node:path";
+import { IpyboxError, messageOf } from "../common/errors.ts";
+import { refuseDangerousDirectory, type ForbiddenPlaces } from "./dangerous-directories.ts";
+
+export interface Mount {
+  readonly source: string;
+  /** Absolute path in the sandbox. */
+  readonly target: string;
+  readonly readOnly: boolean;
+}
+
+/**
+ * Splits `SRC[:DST][:rw]`: read-only and at its own path unless said otherwise. Pure; `cwd` is where relative sources
+ * start. Throws `invalid-configuration`.
+ */
+export function parseMount(text: string, cwd: string): Mount {
+  const parts = text.split(":");
+  const mode = parts.length > 1 && (parts.at(-1) === "rw" || parts.at(-1) === "ro") ? parts.pop() : "ro";
+  const [source = "", target, ...rest] = parts;
+  if (source === "" || rest.length > 0 || (target !== undefined && !isAbsolute(target))) {
+    throw new IpyboxError("invalid-configuration", `--mount '${text}' is not SRC[:DST][:rw]`, {
+      hint: "DST must be an absolute path, e.g. --mount ../data:/data:rw",
+    });
+  }
+  const absolute = resolve(cwd, source);
+  const place = normalize(target ?? absolute).replace(/(.)\/+$/, "$1");
+  if (place === "/" || RESERVED_TARGETS.some((reserved) => place === reserved || place.startsWith(`${reserved}/`))) {
+    throw new IpyboxError("invalid-configuration", `--mount '${text}': ${place} is taken in the sandbox`, {
+      hint: "Give another place, e.g. --mount SRC:/data",
+    });
+  }
+  return { source: absolute, target: place, readOnly: mode !== "rw" };
+}
+
+/** The mount with its source's links resolved; rejects with `invalid-workspace` for what may not be shared. */
+export async function checkMount(mount: Mount, places: ForbiddenPlaces): Promise<Mount> {
+  try {
+    const source = await realpath(mount.source);
+    if (!(await stat(source)).isDirectory()) throw new Error("it is no directory");
+    await refuseDangerousDirectory(source, "mount", places);
+    return { ...mount, source };
+  } catch (error) {
+    if (error instanceof IpyboxError) throw error;
+    throw new IpyboxError("invalid-workspace", `${mount.source} can't be mounted: ${messageOf(error)}`, {
+      hint: "Give a directory of this host to --mount",
+      cause: error,
+    });
+  }
+}
+
+// Where the image, its tmpfs and our own mounts live.
+const RESERVED_TARGETS = [
+  ...["/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys", "/usr"],
+  ...["/opt/ipybox", "/home/ipybox", "/workspace"],
+];

@@ -1,0 +1,64 @@
+import { createHash } from "node:crypto";
+import { lstat, mkdir, realpath, stat } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { IpyboxError, messageOf } from "../common/errors.ts";
+import { refuseDangerousDirectory, type ForbiddenPlaces } from "./dangerous-directories.ts";
+
+export interface OpenWorkspaceOptions extends ForbiddenPlaces {
+  /** The caller's working directory: relative paths start there. */
+  readonly cwd: string;
+}
+
+/** The workspace of a server: one directory of the host, made sure of. */
+export interface Workspace {
+  /** Without links. */
+  readonly path: string;
+  /** First 16 hexadecimal digits of the path's SHA-256: names its state, its volume, its labels. */
+  readonly key: string;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/**
+ * Resolves and checks the directory to share, and makes it when only its last component is missing. Rejects with
+ * `invalid-workspace`.
+ */
+export async function openWorkspace(path: string, options: OpenWorkspaceOptions): Promise<Workspace> {
+  const requested = resolve(options.cwd, path);
+  const exists = await lstat(requested).then(
+    () => true,
+    () => false,
+  );
+  const real = await orRefuse(requested, () => (exists ? realpath(requested) : realPathToBe(requested)));
+  await refuseDangerousDirectory(real, "workspace", options);
+  const info = await orRefuse(requested, async () => {
+    if (!exists) await mkdir(real);
+    return await stat(real);
+  });
+  if (!info.isDirectory()) {
+    throw new IpyboxError("invalid-workspace", `The workspace ${requested} is no directory`, {
+      hint: "Give a directory as --workspace",
+    });
+  }
+  return { path: real, key: workspaceKey(real), uid: info.uid, gid: info.gid };
+}
+
+/** The key of a workspace by its real path. */
+export function workspaceKey(realPath: string): string {
+  return createHash("sha256").update(realPath).digest("hex").slice(0, 16);
+}
+
+async function realPathToBe(path: string): Promise<string> {
+  return join(await realpath(dirname(path)), basename(path));
+}
+
+async function orRefuse<T>(path: string, action: () => Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    throw new IpyboxError("invalid-workspace", `The workspace ${path} can't be opened: ${messageOf(error)}`, {
+      hint: "Make the directory or its parent, or give another --workspace",
+      cause: error,
+    });
+  }
+}
