@@ -1,0 +1,183 @@
+"""datamodel-code-generator makes classes of a tool's schema; only what is understood of its answer is taken over.
+
+The document it gets holds names of ours only, and of what it writes nothing is used but the bare types: they are
+parsed, checked node by node against a short list, and printed again with the documentation of the schema.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping
+
+from datamodel_code_generator import DataModelType, PythonVersion
+from datamodel_code_generator._shared_types import LiteralType
+from datamodel_code_generator.format import DatetimeClassType
+from datamodel_code_generator.model import get_data_model_types
+from datamodel_code_generator.parser.jsonschema import JsonSchemaParser
+
+from ipybox_sandbox.apigen.schema import NO_DEFAULT, ClassSpec, FieldSpec, ToolSchema
+from ipybox_sandbox.apigen.text import docstring, literal
+
+_ROOT = "Document"
+_LINE_CHARS = 110
+_PLAIN_TYPES = frozenset("str int float bool Any datetime date UUID".split())
+_GENERIC_TYPES = frozenset("list dict Literal Union".split())
+_TYPES = get_data_model_types(
+    data_model_type=DataModelType.PydanticV2BaseModel, target_python_version=PythonVersion.PY_311
+)
+
+
+class UnmodelledError(Exception):
+    """The generator's answer is not of the kind that is taken over."""
+
+
+def render_models(schema: ToolSchema) -> str:
+    """Source of the classes `Params`, perhaps `Result`, and what they need, without imports.
+
+    Raises:
+        Exception: of whatever kind the generator raises; UnmodelledError for an answer that is not understood.
+    """
+    tree = ast.parse(_generate(schema.definitions))
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef) and node.name != _ROOT}
+    if missing := schema.definitions.keys() - classes.keys():
+        raise UnmodelledError(f"{len(missing)} definitions have no class")
+    if classes.keys() - schema.definitions.keys():
+        raise UnmodelledError("the generator made classes of its own")
+    rebuilt = [name for name in map(_rebuilt_class, tree.body) if name in classes]
+    printer = _Printer(schema)
+    sources = [printer.class_source(node) for node in classes.values()]
+    calls = "\n".join(f"{name}.model_rebuild()" for name in rebuilt)
+    return "\n\n\n".join([*sources, *([calls] if calls else [])])
+
+
+def _generate(definitions: Mapping[str, object]) -> str:
+    parser = JsonSchemaParser(
+        source=json.dumps({"$defs": definitions}),
+        class_name=_ROOT,
+        data_model_type=_TYPES.data_model,
+        data_model_root_type=_TYPES.root_model,
+        data_model_field_type=_TYPES.field_model,
+        data_type_manager_type=_TYPES.data_type_manager,
+        dump_resolve_reference_action=_TYPES.dump_resolve_reference_action,
+        target_python_version=PythonVersion.PY_311,
+        target_datetime_class=DatetimeClassType.Datetime,
+        use_annotated=True,
+        field_constraints=True,
+        use_union_operator=True,
+        use_standard_collections=True,
+        enum_field_as_literal=LiteralType.All,
+        formatters=[],
+    )
+    source = parser.parse()
+    if not isinstance(source, str):
+        raise UnmodelledError("the generator made more than one module")
+    return source
+
+
+def _rebuilt_class(statement: ast.stmt) -> str | None:
+    """`X` of a statement `X.model_rebuild()`, needed where classes refer to later ones."""
+    match statement:
+        case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="model_rebuild"))):
+            return name
+        case _:
+            return None
+
+
+class _Printer:
+    """Prints classes: types as the generator has them, everything else as the schema has it."""
+
+    def __init__(self, schema: ToolSchema) -> None:
+        self._schema = schema
+        self._types = _PLAIN_TYPES | set(schema.definitions)
+
+    def class_source(self, node: ast.ClassDef) -> str:
+        spec = self._schema.classes.get(node.name)
+        return self._root_model(node) if spec is None else self._model(node, spec)
+
+    def _root_model(self, node: ast.ClassDef) -> str:
+        match node.bases:
+            case [ast.Subscript(value=ast.Name(id="RootModel"), slice=content)]:
+                # A base is evaluated at once, so that names of later classes stay quoted.
+                return f"class {node.name}(RootModel[{self._type(content)}]):\n    pass"
+            case [ast.Name(id=base)] if base in self._schema.definitions:
+                return f"class {node.name}(RootModel[{base}]):\n    pass"
+            case _:
+                raise UnmodelledError(f"unknown base of {node.name}")
+
+    def _model(self, node: ast.ClassDef, spec: ClassSpec) -> str:
+        match node.bases:
+            case [ast.Name(id="BaseModel")]:
+                pass
+            case _:
+                raise UnmodelledError(f"unknown base of {node.name}")
+        types = {
+            statement.target.id: statement.annotation
+            for statement in node.body
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+        }
+        if types.keys() != spec.fields.keys():
+            raise UnmodelledError(f"the fields of {node.name} are not those of the schema")
+        config = f'model_config = ConfigDict(extra="{spec.extra}", populate_by_name=True)'
+        fields = [_field_source(name, self._type(types[name]), spec.fields[name]) for name in spec.fields]
+        documentation = [docstring(spec.description, indent="    "), ""] if spec.description else []
+        body = [*documentation, config, *([""] if fields else []), *fields]
+        return "\n".join([f"class {node.name}(BaseModel):", *(f"    {line}" if line else "" for line in body)])
+
+    def _type(self, node: ast.expr) -> str:
+        match node:
+            case ast.Name(id=name) if name in self._types:
+                return name
+            case ast.Constant(value=None):
+                return "None"
+            case ast.Constant(value=str(name)) if name in self._types:
+                return literal(name)
+            case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+                return f"{self._type(left)} | {self._type(right)}"
+            case ast.Subscript(value=ast.Name(id="Literal"), slice=values):
+                return f"Literal[{', '.join(map(self._enum_value, _elements(values)))}]"
+            case ast.Subscript(value=ast.Name(id=generic), slice=arguments) if generic in _GENERIC_TYPES:
+                return f"{generic}[{', '.join(map(self._type, _elements(arguments)))}]"
+            case _:
+                raise UnmodelledError(f"unknown type {ast.unparse(node)[:100]}")
+
+    def _enum_value(self, node: ast.expr) -> str:
+        match node:
+            case ast.Constant(value=str(token)):
+                return literal(self._schema.enum_value(token))
+            case _:
+                raise UnmodelledError(f"unknown literal {ast.unparse(node)[:100]}")
+
+
+def _elements(node: ast.expr) -> list[ast.expr]:
+    return node.elts if isinstance(node, ast.Tuple) else [node]
+
+
+def _field_source(name: str, annotation: str, spec: FieldSpec) -> str:
+    default = ""
+    if not spec.required:
+        default = f" = {literal(None if spec.default is NO_DEFAULT else spec.default)}"
+        if default == " = None" and annotation != "Any" and not annotation.endswith("None"):
+            annotation += " | None"
+    arguments = dict(_field_arguments(name, spec))
+    if not arguments:
+        return f"{name}: {annotation}{default}"
+    source = ", ".join(f"{key}={value}" for key, value in arguments.items())
+    line = f"{name}: Annotated[{annotation}, Field({source})]{default}"
+    if len(line) <= _LINE_CHARS:
+        return line
+    lines = [f"        {key}={value}," for key, value in arguments.items()]
+    return "\n    ".join([f"{name}: Annotated[", f"    {annotation},", "    Field(", *lines, "    ),", f"]{default}"])
+
+
+def _field_arguments(name: str, spec: FieldSpec) -> list[tuple[str, str]]:
+    arguments: list[tuple[str, str]] = []
+    if spec.description:
+        arguments.append(("description", literal(spec.description)))
+    if name != spec.wire:
+        # Not `alias`: type checkers would then refuse the field's own name as an argument.
+        arguments += [("validation_alias", literal(spec.wire)), ("serialization_alias", literal(spec.wire))]
+    arguments += [(key, literal(value)) for key, value in spec.constraints.items()]
+    if spec.omit_none and spec.default is NO_DEFAULT:
+        arguments.append(("exclude_if", "is_none"))
+    return arguments

@@ -1,0 +1,337 @@
+"""Client of the bridge: the unix socket on which kernel code asks the host for tool calls. Standard library only.
+
+One daemon thread owns the connection: it alone connects, writes and reads. Callers only append whole frames to a
+queue and wait for their answer, so neither a KeyboardInterrupt nor the death of a calling thread, at whatever point,
+can leave half a frame on the wire or swallow an answer meant for somebody else. For the same reason callers take no
+lock: a lock that an interrupted caller never releases would stop everybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import re
+import select
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from queue import SimpleQueue
+from typing import Any
+
+from ipybox_sandbox.toolerrors import (
+    InstallError,
+    ToolError,
+    ToolNotFoundError,
+    ToolRejectedError,
+    ToolRunnerError,
+    ToolTimeoutError,
+    UpstreamUnavailableError,
+    tool_error_of,
+)
+
+__all__ = [
+    "MAX_FRAME_BYTES",
+    "SOCKET_PATH",
+    "InstallError",
+    "ToolError",
+    "ToolNotFoundError",
+    "ToolRejectedError",
+    "ToolRunnerError",
+    "ToolTimeoutError",
+    "UpstreamUnavailableError",
+    "acall",
+    "call",
+    "install",
+]
+
+SOCKET_PATH = "/run/ipybox/tools.sock"
+"""Where the host listens. Read at each connection, so that tests and local engines can set it."""
+
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+"""Longest line in either direction, without its newline."""
+
+_READ_BYTES = 256 * 1024
+_ID_AT_START = re.compile(rb'^\s*\{[^{}\[\]]{0,200}?"id"\s*:\s*(\d{1,18})\b')
+
+_Reply = Mapping[str, Any]
+_Deliver = Callable[[_Reply], object]
+
+
+def call(server: str, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Calls a tool and waits for its CallToolResult. An interrupt cancels the call at the upstream too.
+
+    Raises:
+        ToolError: or one of its subclasses, with the upstream's own text.
+    """
+    return _tool_result(_CLIENT.request("tools/call", _tool_params(server, tool, arguments)), server, tool)
+
+
+async def acall(server: str, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Like `call`, for asyncio: any number at once share one connection. Cancelling the task cancels the call."""
+    return _tool_result(await _CLIENT.arequest("tools/call", _tool_params(server, tool, arguments)), server, tool)
+
+
+def install(requirement: str) -> str:
+    """Installs a package for this workspace and returns the installer's words.
+
+    Raises:
+        InstallError: with the installer's words; nothing was changed.
+    """
+    reply = _CLIENT.request("packages/install", {"requirement": requirement})
+    if (error := reply.get("error")) is not None:
+        raise InstallError(_error_parts(error)[0])
+    result = reply.get("result")
+    output = result.get("output") if isinstance(result, dict) else None
+    return output if isinstance(output, str) else ""
+
+
+def _tool_params(server: str, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {"server": server, "tool": tool, "arguments": arguments}
+
+
+def _tool_result(reply: _Reply, server: str, tool: str) -> dict[str, Any]:
+    if (error := reply.get("error")) is not None:
+        message, kind = _error_parts(error)
+        raise tool_error_of(message, kind, server, tool)
+    result = reply.get("result")
+    if not isinstance(result, dict):
+        raise ToolError("the bridge answered without a result", server, tool)
+    return result
+
+
+def _error_parts(error: object) -> tuple[str, str]:
+    if not isinstance(error, dict):
+        return str(error), "tool"
+    data = error.get("data")
+    kind = data.get("kind") if isinstance(data, dict) else None
+    return str(error.get("message", "")), kind if isinstance(kind, str) else "tool"
+
+
+def _local_error(message: str, kind: str) -> _Reply:
+    """An answer that this side gives itself, in the shape of the host's."""
+    return {"error": {"message": message, "data": {"kind": kind}}}
+
+
+class _Client:
+    """Requests of any thread and any event loop, matched with answers by id."""
+
+    def __init__(self) -> None:
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, _Deliver] = {}
+        self._outbox: deque[tuple[int | None, bytes]] = deque()
+        self._wake_in, self._wake_out = socket.socketpair()
+        self._wake_in.setblocking(False)
+        self._wake_out.setblocking(False)
+        self._owner = threading.Lock()
+        self._running = False
+        self._connection: socket.socket | None = None
+
+    def request(self, method: str, params: Mapping[str, Any]) -> _Reply:
+        replies: SimpleQueue[_Reply] = SimpleQueue()
+        request_id = next(self._ids)
+        try:
+            self._submit(request_id, method, params, replies.put)
+            return replies.get()
+        except BaseException:
+            self._cancel(request_id)
+            raise
+
+    async def arequest(self, method: str, params: Mapping[str, Any]) -> _Reply:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_Reply] = loop.create_future()
+
+        def settle(reply: _Reply) -> None:
+            if not future.done():
+                future.set_result(reply)
+
+        def deliver(reply: _Reply) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                loop.call_soon_threadsafe(settle, reply)
+
+        request_id = next(self._ids)
+        try:
+            self._submit(request_id, method, params, deliver)
+            return await future
+        except BaseException:
+            self._cancel(request_id)
+            raise
+
+    def _submit(self, request_id: int, method: str, params: Mapping[str, Any], deliver: _Deliver) -> None:
+        frame = _frame({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})
+        if len(frame) > MAX_FRAME_BYTES:
+            size = f"{len(frame):,} bytes, limit {MAX_FRAME_BYTES:,}"
+            deliver(_local_error(f"the arguments are too large for one call ({size})", "limit"))
+            return
+        self._waiting[request_id] = deliver
+        self._send(request_id, frame)
+
+    def _cancel(self, request_id: int) -> None:
+        if self._waiting.pop(request_id, None) is not None:
+            self._send(None, _frame({"jsonrpc": "2.0", "method": "cancelled", "params": {"id": request_id}}))
+
+    def _send(self, request_id: int | None, frame: bytes) -> None:
+        self._outbox.append((request_id, frame))
+        if not self._running:
+            # Several threads may be started at once; all but the one that gets to own the connection end at once.
+            threading.Thread(target=self._run, name="ipybox-bridge", daemon=True).start()
+        with contextlib.suppress(BlockingIOError):  # a full buffer wakes as well
+            self._wake_out.send(b"\0")
+
+    def forget(self) -> None:
+        """In a forked child: the connection, its thread and whoever waited belong to the parent."""
+        for inherited in (self._connection, self._wake_in, self._wake_out):
+            if inherited is not None:
+                inherited.close()
+        self.__init__()  # type: ignore[misc]
+
+    # --- What follows runs in the thread that owns the connection ---
+
+    def _run(self) -> None:
+        if not self._owner.acquire(blocking=False):
+            return
+        self._running = True
+        while True:
+            try:
+                self._serve()
+                reason = "the connection to the host ended"
+            except OSError as error:
+                reason = f"no connection to the host: {error.strerror or error}"
+            self._fail_sent(reason)
+
+    def _serve(self) -> None:
+        """From the first request to the end of one connection."""
+        self._await_request()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            self._connection = connection
+            try:
+                connection.connect(SOCKET_PATH)
+                connection.setblocking(False)
+                _Wire(connection, self._wake_in, self._outbox, self._deliver).serve()
+            finally:
+                self._connection = None
+
+    def _await_request(self) -> None:
+        """Waits until there is something to ask; a cancellation alone has nobody to go to any more."""
+        while True:
+            while self._outbox and self._outbox[0][0] is None:
+                self._outbox.popleft()
+            if self._outbox:
+                return
+            select.select([self._wake_in], [], [])
+            _drain(self._wake_in)
+
+    def _deliver(self, request_id: int, reply: _Reply) -> None:
+        deliver = self._waiting.pop(request_id, None)
+        if deliver is not None:  # else it was cancelled
+            deliver(reply)
+
+    def _fail_sent(self, reason: str) -> None:
+        """Whatever was asked before now can't be answered; what is asked from now on gets a new connection."""
+        self._outbox.clear()
+        for request_id in list(self._waiting):
+            self._deliver(request_id, _local_error(reason, "unavailable"))
+
+
+class _Wire:
+    """Frames over one connection, both directions, until it ends."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        wake: socket.socket,
+        outbox: deque[tuple[int | None, bytes]],
+        deliver: Callable[[int, _Reply], None],
+    ) -> None:
+        self._connection = connection
+        self._wake = wake
+        self._outbox = outbox
+        self._deliver = deliver
+        self._unsent = memoryview(b"")
+        self._line = bytearray()
+        self._skipping = False
+
+    def serve(self) -> None:
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        connection = self._connection.fileno()
+        while True:
+            blocked = self._write()
+            poll.register(connection, select.POLLIN | (select.POLLOUT if blocked else 0))
+            for ready, events in poll.poll():
+                if ready != connection:
+                    _drain(self._wake)
+                elif events & ~select.POLLOUT and not self._read():
+                    return
+
+    def _write(self) -> bool:
+        """Sends what is queued; true when the socket takes no more for now."""
+        while True:
+            if not self._unsent:
+                if not self._outbox:
+                    return False
+                self._unsent = memoryview(self._outbox.popleft()[1])
+            try:
+                self._unsent = self._unsent[self._connection.send(self._unsent) :]
+            except BlockingIOError:
+                return True
+
+    def _read(self) -> bool:
+        """Takes in what has arrived; false at the end of the stream."""
+        try:
+            chunk = self._connection.recv(_READ_BYTES)
+        except BlockingIOError:
+            return True
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            self._extend(end)
+            if self._skipping:
+                self._skipping = False
+            else:
+                self._dispatch(self._line)
+            self._line = bytearray()
+        self._extend(rest)
+        return bool(chunk)
+
+    def _extend(self, part: bytes) -> None:
+        if self._skipping:
+            return
+        self._line += part
+        if len(self._line) > MAX_FRAME_BYTES:
+            self._refuse(self._line)
+            self._line = bytearray()
+            self._skipping = True
+
+    def _refuse(self, line: bytearray) -> None:
+        """An answer over the limit is an error for its call alone, if the call can be told."""
+        found = _ID_AT_START.match(line)
+        if not found:
+            raise OSError("an answer over the frame limit")
+        self._deliver(int(found[1]), _local_error("the answer is too large for the bridge (limit 16 MiB)", "limit"))
+
+    def _dispatch(self, line: bytearray) -> None:
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError):
+            raise OSError("an answer that is not JSON") from None
+        request_id = message.get("id") if isinstance(message, dict) else None
+        if type(request_id) is int:
+            self._deliver(request_id, message)
+
+
+def _frame(message: Mapping[str, Any]) -> bytes:
+    # ASCII only: half a surrogate pair, which Python strings may hold, has no UTF-8 form.
+    return json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def _drain(wake: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while wake.recv(4096):
+            pass
+
+
+_CLIENT = _Client()
+os.register_at_fork(after_in_child=lambda: _CLIENT.forget())

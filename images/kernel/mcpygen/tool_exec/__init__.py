@@ -1,0 +1,1 @@
+"""See `mcpygen.tool_exec.client`."""

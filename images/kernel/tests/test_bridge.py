@@ -1,0 +1,337 @@
+"""The bridge client against a server of the tests' own."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+from ipybox_sandbox import bridge
+
+Handler = Callable[["Peer", dict[str, Any]], None]
+
+
+class Peer:
+    """One accepted connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+
+    def send(self, message: object) -> None:
+        self.send_raw(json.dumps(message).encode() + b"\n")
+
+    def send_raw(self, data: bytes) -> None:
+        self.connection.sendall(data)
+
+    def result(self, request: dict[str, Any], result: object) -> None:
+        self.send({"jsonrpc": "2.0", "id": request["id"], "result": result})
+
+    def error(self, request: dict[str, Any], message: str, kind: str) -> None:
+        error = {"code": -32000, "message": message, "data": {"kind": kind}}
+        self.send({"jsonrpc": "2.0", "id": request["id"], "error": error})
+
+
+class Host:
+    """A threaded unix server: every line goes to `handler`, and is kept in `seen`."""
+
+    def __init__(self, path: str) -> None:
+        self.handler: Handler = lambda peer, request: peer.result(request, {"content": [], "echo": request["params"]})
+        self.seen: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        self.connections = 0
+        self._peers: list[Peer] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(path)
+        self._listener.listen(64)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            peer = Peer(connection)
+            self._peers.append(peer)
+            threading.Thread(target=self._serve, args=[peer], daemon=True).start()
+
+    def _serve(self, peer: Peer) -> None:
+        try:
+            for line in peer.connection.makefile("rb"):
+                message = json.loads(line)
+                self.seen.put(message)
+                if "id" in message:
+                    self.handler(peer, message)
+        except OSError:
+            pass
+
+    def hang_up(self) -> None:
+        for peer in self._peers:
+            peer.connection.shutdown(socket.SHUT_RDWR)
+            peer.connection.close()
+        self._peers.clear()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.hang_up()
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    path = str(tmp_path / "s")
+    monkeypatch.setattr(bridge, "SOCKET_PATH", path)
+    monkeypatch.setattr(bridge, "_CLIENT", bridge._Client())
+    server = Host(path)
+    yield server
+    server.close()
+
+
+def answer_argument(peer: Peer, request: dict[str, Any]) -> None:
+    peer.result(request, {"content": [], "n": request["params"]["arguments"]["n"]})
+
+
+def test_names_the_server_and_the_tool_and_nothing_else(host: Host) -> None:
+    result = bridge.call("brave", "web-search", {"q": "ä\ud800"})
+    assert result["echo"] == {"server": "brave", "tool": "web-search", "arguments": {"q": "ä\ud800"}}
+    request = host.seen.get()
+    assert request.keys() == {"jsonrpc", "id", "method", "params"}
+    assert request["method"] == "tools/call"
+
+
+def test_keeps_one_connection(host: Host) -> None:
+    for n in range(5):
+        bridge.call("s", "t", {"n": n})
+    assert host.connections == 1
+
+
+def test_matches_answers_that_come_out_of_order(host: Host) -> None:
+    held: list[tuple[Peer, dict[str, Any]]] = []
+
+    def hold(peer: Peer, request: dict[str, Any]) -> None:
+        held.append((peer, request))
+        if len(held) == 20:
+            for earlier in reversed(held):
+                answer_argument(*earlier)
+
+    host.handler = hold
+    with ThreadPoolExecutor(20) as pool:
+        results = list(pool.map(lambda n: bridge.call("s", "t", {"n": n})["n"], range(20)))
+    assert results == list(range(20))
+
+
+def test_a_hundred_calls_of_asyncio_share_one_connection(host: Host) -> None:
+    host.handler = answer_argument
+
+    async def gather() -> list[dict[str, Any]]:
+        return await asyncio.gather(*(bridge.acall("s", "t", {"n": n}) for n in range(100)))
+
+    assert [result["n"] for result in asyncio.run(gather())] == list(range(100))
+    assert host.connections == 1
+
+
+def test_a_hundred_threads_get_their_own_answers(host: Host) -> None:
+    host.handler = answer_argument
+    with ThreadPoolExecutor(100) as pool:
+        results = list(pool.map(lambda n: bridge.call("s", "t", {"n": n, "pad": "x" * 5000})["n"], range(1000)))
+    assert results == list(range(1000))
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("tool", bridge.ToolError),
+        ("not-found", bridge.ToolNotFoundError),
+        ("rejected", bridge.ToolRejectedError),
+        ("timeout", bridge.ToolTimeoutError),
+        ("unavailable", bridge.UpstreamUnavailableError),
+        ("limit", bridge.ToolError),
+        ("cancelled", bridge.ToolError),
+        ("of-the-future", bridge.ToolError),
+    ],
+)
+def test_errors_have_the_class_of_their_kind(host: Host, kind: str, expected: type[bridge.ToolError]) -> None:
+    host.handler = lambda peer, request: peer.error(request, "the upstream's words", kind)
+    with pytest.raises(bridge.ToolError) as caught:
+        bridge.call("brave", "search", {})
+    assert type(caught.value) is expected
+    assert (str(caught.value), caught.value.server, caught.value.tool) == ("the upstream's words", "brave", "search")
+
+
+def test_without_a_host_the_error_says_so_and_a_later_call_works(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = bridge.SOCKET_PATH
+    monkeypatch.setattr(bridge, "SOCKET_PATH", path + "-absent")
+    with pytest.raises(bridge.UpstreamUnavailableError, match="no connection to the host"):
+        bridge.call("s", "t", {})
+    monkeypatch.setattr(bridge, "SOCKET_PATH", path)
+    assert "echo" in bridge.call("s", "t", {})
+
+
+def test_a_connection_that_ends_fails_its_calls_and_the_next_call_gets_another(host: Host) -> None:
+    answer = host.handler
+    host.handler = lambda peer, request: host.hang_up()
+    with pytest.raises(bridge.UpstreamUnavailableError):
+        bridge.call("s", "t", {})
+    host.handler = answer
+    assert "echo" in bridge.call("s", "t", {})
+    assert host.connections == 2
+
+
+def test_a_frame_over_the_limit_is_refused_before_anything_is_sent(host: Host) -> None:
+    with pytest.raises(bridge.ToolError, match="too large"):
+        bridge.call("s", "t", {"x": "y" * bridge.MAX_FRAME_BYTES})
+    assert "echo" in bridge.call("s", "t", {})
+    assert host.seen.qsize() == 1
+
+
+def test_a_frame_just_below_the_limit_arrives_both_ways(host: Host) -> None:
+    text = "y" * (bridge.MAX_FRAME_BYTES - 500)
+    assert bridge.call("s", "t", {"x": text})["echo"]["arguments"]["x"] == text
+
+
+def test_an_answer_over_the_limit_is_an_error_for_its_call_alone(host: Host) -> None:
+    def too_much(peer: Peer, request: dict[str, Any]) -> None:
+        if request["params"]["tool"] == "big":
+            peer.result(request, {"content": [], "x": "y" * (bridge.MAX_FRAME_BYTES + 1)})
+        peer.result(request, {"content": [], "tool": request["params"]["tool"]})
+
+    host.handler = too_much
+    with pytest.raises(bridge.ToolError, match="too large"):
+        bridge.call("s", "big", {})
+    assert bridge.call("s", "small", {})["tool"] == "small"
+    assert host.connections == 1
+
+
+def test_answers_that_nobody_asked_for_are_ignored(host: Host) -> None:
+    def chatter(peer: Peer, request: dict[str, Any]) -> None:
+        for message in ({"id": 10**9, "result": {}}, {"id": "x"}, {"id": None}, [], 3, {"method": "x"}):
+            peer.send(message)
+        peer.result(request, {"content": [], "mine": True})
+
+    host.handler = chatter
+    assert bridge.call("s", "t", {})["mine"] is True
+
+
+def test_an_answer_that_is_not_json_ends_the_connection_with_an_error(host: Host) -> None:
+    host.handler = lambda peer, request: peer.send_raw(b"{nonsense\n")
+    with pytest.raises(bridge.UpstreamUnavailableError):
+        bridge.call("s", "t", {})
+
+
+def test_an_interrupt_cancels_the_call_and_leaves_the_connection_usable(host: Host) -> None:
+    answer = host.handler
+    host.handler = lambda peer, request: os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        bridge.call("s", "slow", {})
+    asked, cancelled = host.seen.get(timeout=5), host.seen.get(timeout=5)
+    assert cancelled == {"jsonrpc": "2.0", "method": "cancelled", "params": {"id": asked["id"]}}
+    host.handler = answer
+    assert "echo" in bridge.call("s", "t", {})
+    assert host.connections == 1
+
+
+def test_an_interrupt_in_the_middle_of_a_large_frame_does_not_tear_it(host: Host) -> None:
+    host.handler = answer_argument
+    arguments = {"n": 1, "x": "y" * 12_000_000}
+    timer = threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        for _ in range(1000):
+            bridge.call("s", "t", arguments)
+    timer.join()
+    assert bridge.call("s", "t", {"n": 7})["n"] == 7
+    assert host.connections == 1
+
+
+def test_interrupts_at_random_moments_never_mix_answers_up(host: Host) -> None:
+    host.handler = answer_argument
+    main = threading.main_thread().ident
+    stop = threading.Event()
+
+    def interrupt() -> None:
+        while not stop.wait(0.002):
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(main or 0), ctypes.py_object(KeyboardInterrupt))
+
+    thread = threading.Thread(target=interrupt)
+    done = interrupted = 0
+    n = 0
+    try:
+        thread.start()
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            try:
+                n += 1
+                assert bridge.call("s", "t", {"n": n})["n"] == n
+                done += 1
+            except KeyboardInterrupt:
+                interrupted += 1
+    except KeyboardInterrupt:
+        pass
+    finally:
+        while True:
+            try:
+                stop.set()
+                thread.join()
+                break
+            except KeyboardInterrupt:
+                continue
+    assert done > 0
+    assert bridge.call("s", "t", {"n": -1})["n"] == -1
+    assert host.connections == 1
+
+
+def test_cancelling_a_task_cancels_the_call(host: Host) -> None:
+    host.handler = lambda peer, request: None
+
+    async def cancel() -> None:
+        task = asyncio.create_task(bridge.acall("s", "t", {}))
+        asked = await asyncio.to_thread(host.seen.get)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (await asyncio.to_thread(host.seen.get))["params"] == {"id": asked["id"]}
+
+    asyncio.run(cancel())
+
+
+def test_a_forked_child_makes_its_own_connection(host: Host) -> None:
+    host.handler = answer_argument
+    bridge.call("s", "t", {"n": 1})
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if bridge.call("s", "t", {"n": 2})["n"] == 2 else 1)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    assert bridge.call("s", "t", {"n": 3})["n"] == 3
+    assert host.connections == 2
+
+
+def test_installs_through_the_bridge(host: Host) -> None:
+    host.handler = lambda peer, request: peer.result(request, {"output": f"did {request['params']['requirement']}"})
+    assert bridge.install("numpy>=2") == "did numpy>=2"
+    host.handler = lambda peer, request: peer.error(request, "no such package", "install")
+    with pytest.raises(bridge.InstallError, match="no such package"):
+        bridge.install("nope")
+
+
+def test_needs_nothing_but_the_standard_library() -> None:
+    code = "import sys, ipybox_sandbox.bridge; print([m for m in ('pydantic', 'IPython', 'requests') if m in sys.modules])"
+    root = Path(bridge.__file__).parents[1]
+    output = subprocess.run([sys.executable, "-S", "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert output.stdout.strip() == "[]"
