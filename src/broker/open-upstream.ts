@@ -1,0 +1,125 @@
+import { mkdir } from "node:fs/promises";
+import { isAbsolute, join } from "node:path";
+import { IpyboxError } from "../common/errors.ts";
+import type { Logger } from "../common/logger.ts";
+import { connect, type Target } from "./connect.ts";
+import type { Elicit } from "./elicitation.ts";
+import { describeFailure } from "./failure.ts";
+import { type Environment, upstreamEnvironment } from "./environment.ts";
+import { resolvePlaceholders, type Variables } from "./placeholders.ts";
+import { checkProgram } from "./programs.ts";
+import { createRedactor, type Redactor } from "./redaction.ts";
+import type { HttpParams, ServerParams, StdioParams } from "./server-params.ts";
+import type { UpstreamTool } from "./tool-list.ts";
+import { Upstream } from "./upstream.ts";
+
+/** What every upstream of a workspace is opened with. */
+export interface OpeningOptions {
+  /** The workspace's own directory in the state directory: private working directories are made in it. */
+  readonly directory: string;
+  /** Real path. */
+  readonly workspace: string;
+  /** Real paths of everything that cells can write: the workspace and writable mounts. */
+  readonly writableDirectories: readonly string[];
+  readonly allowWorkspaceUpstream: boolean;
+  /** Read anew each time an upstream is opened. */
+  readonly variables: () => Promise<Variables>;
+  /** Globs of the variables that placeholders may use. */
+  readonly expose: readonly string[];
+  /** Variables whose values are not taken out of what upstreams say. */
+  readonly noRedact: readonly string[];
+  /** The server's own environment. */
+  readonly hostEnvironment: Environment;
+  readonly clientInfo: { readonly name: string; readonly version: string };
+  /** Absent: upstreams can't ask the user anything. */
+  readonly elicit?: Elicit | undefined;
+  readonly logger: Logger;
+}
+
+export interface OpenedUpstream {
+  readonly upstream: Upstream;
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Resolves placeholders, connects, and reads the tools. A failed attempt leaves nothing behind, and no message of it
+ * shows a resolved secret.
+ */
+export async function openUpstream(
+  name: string,
+  params: ServerParams,
+  options: OpeningOptions,
+  call: { readonly signal: AbortSignal; readonly onToolsChanged: (tools: readonly UpstreamTool[]) => void },
+): Promise<OpenedUpstream> {
+  const variables = await options.variables();
+  const { expose, workspace } = options;
+  const { value: resolved, used } = resolvePlaceholders(params, { variables, expose, workspace });
+  const redactor = createRedactor({ variables, used, exempt: options.noRedact });
+  const timeoutMs = params.timeout * 1000;
+  const { clientInfo, elicit, logger } = options;
+  try {
+    const { target, warnings } = await targetOf(name, resolved, options);
+    const connection = await connect(target, { name, timeoutMs, clientInfo, redactor, elicit, signal: call.signal });
+    const { onToolsChanged } = call;
+    const upstream = new Upstream(connection, { name, redactor, logger, timeoutMs, onToolsChanged });
+    try {
+      await upstream.listTools(call.signal);
+    } catch (error) {
+      await upstream[Symbol.asyncDispose]();
+      throw listingFailed(name, error, call.signal);
+    }
+    return { upstream, warnings: [...warnings, ...upstream.warnings] };
+  } catch (error) {
+    throw redacted(error, redactor);
+  }
+}
+
+function listingFailed(name: string, error: unknown, signal: AbortSignal): unknown {
+  if (signal.aborted && signal.reason instanceof IpyboxError) return signal.reason;
+  if (signal.aborted) return new IpyboxError("tool-cancelled", `Connecting to the MCP server ${name} was cancelled`);
+  const message = `The MCP server ${name} did not list its tools: ${describeFailure(error)}`;
+  return new IpyboxError("upstream-start-failed", message, { cause: error });
+}
+
+interface CheckedTarget {
+  readonly target: Target;
+  readonly warnings: readonly string[];
+}
+
+function targetOf(name: string, params: ServerParams, options: OpeningOptions): CheckedTarget | Promise<CheckedTarget> {
+  return isStdio(params) ? processTarget(name, params, options) : { target: { kind: "http", params }, warnings: [] };
+}
+
+async function processTarget(name: string, params: StdioParams, options: OpeningOptions): Promise<CheckedTarget> {
+  const { writableDirectories, allowWorkspaceUpstream } = options;
+  const env = upstreamEnvironment(options.hostEnvironment, params.env, writableDirectories);
+  const cwd = params.cwd ?? (await privateDirectory(name, options.directory));
+  if (!isAbsolute(cwd)) {
+    throw new IpyboxError("invalid-server-params", `cwd is not an absolute path: ${cwd}`, {
+      hint: "Give an absolute path of the host, or leave cwd out: the server gets a private directory then.",
+    });
+  }
+  const { command, args } = params;
+  const program = checkProgram({ command, args, cwd, env }, writableDirectories, {
+    allowWorkspace: allowWorkspaceUpstream,
+  });
+  const process = { executable: program.executable, args, cwd, env };
+  return { target: { kind: "process", process }, warnings: program.warnings };
+}
+
+/** Programs look for code in their working directory (`node_modules/.bin`, `./` of Python): no cell writes to this one. */
+async function privateDirectory(name: string, directory: string): Promise<string> {
+  const path = join(directory, "cwd", name);
+  await mkdir(path, { recursive: true, mode: 0o700 });
+  return path;
+}
+
+function isStdio(params: StdioParams | HttpParams): params is StdioParams {
+  return "command" in params;
+}
+
+function redacted(error: unknown, redactor: Redactor): unknown {
+  if (!(error instanceof IpyboxError)) return error;
+  const hint = error.hint === undefined ? {} : { hint: redactor.text(error.hint) };
+  return new IpyboxError(error.code, redactor.text(error.message), { ...hint, context: error.context });
+}

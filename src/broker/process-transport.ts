@@ -1,0 +1,183 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import type { Readable, Writable } from "node:stream";
+import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
+import { type JSONRPCMessage, JSONRPCMessageSchema } from "@modelcontextprotocol/sdk/types.js";
+import { Deferred } from "../common/lifecycle.ts";
+import { idOfOversize, type Line, LineSplitter } from "../common/line-splitter.ts";
+import { stripControls } from "../common/logger.ts";
+import { within } from "../common/time.ts";
+
+/** The longest message of an upstream. A tool's result has to fit the bridge as well, which is half of it. */
+export const MAX_MESSAGE_BYTES = 32 * 1024 * 1024;
+const RESULT_TOO_LARGE = -32001;
+
+const KEPT_ERROR_CHARACTERS = 8192;
+const ERROR_LINES = 12;
+
+/** After the end of stdin, then after SIGTERM; together with SIGKILL less than the 2 s that closing may take. */
+const END_GRACE_MS = 300;
+const TERM_GRACE_MS = 900;
+const OUTPUT_GRACE_MS = 500;
+
+/**
+ * Becomes the upstream (same pid, leader of its own group), after leaving a watchdog in that group which kills the
+ * whole of it when our end of descriptor 3 closes: because we closed it or because we were killed. As a member the
+ * watchdog keeps the group's id from being used again; as an orphan it is no child that the upstream has to know of.
+ */
+const LAUNCHER = `( ( trap "" HUP INT TERM; read _; kill -s KILL -- "-$$" ) <&3 3<&- >/dev/null 2>&1 & ); exec "$@" 3<&-`;
+
+export interface ProcessOptions {
+  /** Absolute path. */
+  readonly executable: string;
+  readonly args: readonly string[];
+  readonly cwd: string;
+  /** The whole environment. */
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** How a process ended: `exit code 1` or `SIGKILL`. */
+export type ProcessEnd = string;
+
+/**
+ * MCP over the stdio of a process that is gone, with all of its group, within 2 s of {@link close}, and at once when
+ * this process dies, however it dies.
+ */
+export class ProcessTransport implements Transport {
+  onclose?: () => void;
+  onerror?: (error: Error) => void;
+  onmessage?: (message: JSONRPCMessage) => void;
+
+  readonly #options: ProcessOptions;
+  readonly #lines = new LineSplitter(MAX_MESSAGE_BYTES);
+  readonly #exited = new Deferred<void>();
+  readonly #closed = new Deferred<void>();
+  #child: ChildProcess | undefined;
+  #closing: Promise<void> | undefined;
+  #errorOutput = "";
+  #end: ProcessEnd | undefined;
+
+  constructor(options: ProcessOptions) {
+    this.#options = options;
+  }
+
+  /** How the process ended; undefined while it runs. */
+  get end(): ProcessEnd | undefined {
+    return this.#end;
+  }
+
+  /** The last lines that it wrote to stderr, without control sequences. */
+  get errorLines(): string {
+    return stripControls(this.#errorOutput).trimEnd().split("\n").slice(-ERROR_LINES).join("\n");
+  }
+
+  start(): Promise<void> {
+    const { executable, args, cwd, env } = this.#options;
+    const child = spawn("/bin/sh", ["-c", LAUNCHER, "sh", executable, ...args], {
+      cwd,
+      env,
+      detached: true,
+      stdio: ["pipe", "pipe", "pipe", "pipe"],
+    });
+    this.#child = child;
+    child.stdout.on("data", (chunk: Buffer) => this.#onOutput(chunk));
+    child.stderr.on("data", (chunk: Buffer) => this.#onErrorOutput(chunk));
+    for (const stream of child.stdio) stream?.on("error", (error) => this.onerror?.(error));
+    child.once("exit", (code, signal) => {
+      this.#end = signal ?? `exit code ${code ?? "unknown"}`;
+      this.#exited.resolve();
+      endWatchdog(child); // takes what the process left behind in its group along
+    });
+    void this.#finish(child);
+    const started = new Deferred<void>();
+    child.once("spawn", () => started.resolve());
+    child.on("error", (error) => {
+      started.reject(error);
+      this.#exited.resolve();
+    });
+    return started.promise;
+  }
+
+  send(message: JSONRPCMessage): Promise<void> {
+    const stdin = this.#child?.stdin;
+    if (stdin?.writable !== true) return Promise.reject(new Error("The process does not read any more"));
+    return new Promise((resolve, reject) => {
+      stdin.write(`${JSON.stringify(message)}\n`, (error) => (error ? reject(error) : resolve()));
+    });
+  }
+
+  /** Asks by the end of stdin, then by SIGTERM, then kills. Resolves when the process is gone. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    const child = this.#child;
+    if (!child) return;
+    child.stdin?.end();
+    await within(END_GRACE_MS, this.#exited.promise);
+    if (this.#end === undefined) {
+      signalGroup(child, "SIGTERM");
+      await within(TERM_GRACE_MS, this.#exited.promise);
+    }
+    endWatchdog(child);
+    if (this.#end === undefined) signalGroup(child, "SIGKILL");
+    await within(OUTPUT_GRACE_MS, this.#closed.promise);
+  }
+
+  /** What the process wrote before its end is still read, unless a stray heir keeps the pipes open. */
+  async #finish(child: ChildProcess): Promise<void> {
+    const drained = new Promise<void>((resolve) => child.once("close", () => resolve()));
+    await this.#exited.promise;
+    await within(OUTPUT_GRACE_MS, drained);
+    for (const stream of child.stdio) stream?.destroy();
+    this.#closed.resolve();
+    this.onclose?.();
+  }
+
+  #onOutput(chunk: Buffer): void {
+    for (const line of this.#lines.push(chunk)) this.#onLine(line);
+  }
+
+  #onLine(line: Line): void {
+    try {
+      const message = line.kind === "line" ? parseMessage(line.bytes) : tooLargeMessage(line);
+      if (message) this.onmessage?.(message);
+    } catch {
+      // Servers that log to stdout are common; what is no message is no reason to give up.
+      this.onerror?.(new Error("The server wrote something to stdout that is no message"));
+    }
+  }
+
+  #onErrorOutput(chunk: Buffer): void {
+    this.#errorOutput = (this.#errorOutput + chunk.toString("utf8")).slice(-KEPT_ERROR_CHARACTERS);
+  }
+}
+
+function parseMessage(bytes: Buffer): JSONRPCMessage | undefined {
+  const text = bytes.toString("utf8").trimEnd();
+  return text === "" ? undefined : JSONRPCMessageSchema.parse(JSON.parse(text));
+}
+
+/** In place of an answer that is too large to be read. */
+function tooLargeMessage(line: Line & { kind: "oversize" }): JSONRPCMessage | undefined {
+  const id = idOfOversize(line);
+  if (id === undefined) return undefined;
+  const error = { code: RESULT_TOO_LARGE, message: `The answer is larger than ${MAX_MESSAGE_BYTES} bytes` };
+  return { jsonrpc: "2.0", id, error };
+}
+
+function endWatchdog(child: ChildProcess): void {
+  const watchdog: Readable | Writable | null | undefined = child.stdio[3];
+  watchdog?.destroy();
+}
+
+/** Only while the leader has not been reaped: afterwards the group's id may belong to others. */
+function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+  try {
+    process.kill(-child.pid, signal);
+  } catch {
+    // gone in this very moment
+  }
+}
