@@ -11,15 +11,16 @@ export class LogTail {
   }
 
   append(text: string): void {
-    const joined = this.#text + text;
-    this.#text = joined.length > this.#maxChars ? joined.slice(-this.#maxChars) : joined;
+    this.#text += text;
+    // Cutting at each append would copy all of it for every small piece that a flood brings.
+    if (this.#text.length > 2 * this.#maxChars) this.#text = this.#text.slice(-this.#maxChars);
   }
 
   /** The last lines, without control sequences. */
   lines(count: number): string {
-    const lines = stripControls(this.#text).split("\n");
+    const lines = stripControls(this.#text.slice(-this.#maxChars)).split("\n");
     if (lines.at(-1) === "") lines.pop();
-    return lines.slice(-count).join("\n");
+    return lines.slice(Math.max(0, lines.length - count)).join("\n");
   }
 }
 

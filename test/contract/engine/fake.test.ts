@@ -1,4 +1,3 @@
-import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { FakeEngine, FakeSandbox } from "../../fakes/fake-engine.ts";
 import { describeEngine } from "./describe-engine.ts";
@@ -12,9 +11,8 @@ describeEngine("fake", () => {
       if (!(sandbox instanceof FakeSandbox)) throw new Error("not a sandbox of the fake");
       const stream = sandbox.dialBridge();
       stream.write(`${line}\n`);
-      const [answer] = await once(createInterface({ input: stream }), "line");
-      stream.destroy();
-      return String(answer);
+      for await (const answer of createInterface({ input: stream })) return answer;
+      throw new Error("the bridge did not answer");
     },
     kill: (sandbox) => {
       if (sandbox instanceof FakeSandbox) sandbox.end({ code: 9, outOfMemory: false });

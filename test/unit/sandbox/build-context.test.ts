@@ -1,0 +1,60 @@
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { type BuildContext, hashContext, packContext } from "../../../src/sandbox/docker/build-context.ts";
+
+let directory = "";
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), "test-context-"));
+  await writeFile(join(directory, "Dockerfile"), "FROM x");
+  await mkdir(join(directory, "package", "__pycache__"), { recursive: true });
+  await mkdir(join(directory, "tests"));
+  await writeFile(join(directory, "package", "a.py"), "a");
+});
+afterEach(() => rm(directory, { recursive: true }));
+
+const context = (changes: Partial<BuildContext> = {}): BuildContext => ({
+  directory,
+  arguments: { UID: "1000" },
+  requirements: undefined,
+  ...changes,
+});
+
+describe("the build context's hash", () => {
+  it("stays the same for the same content", async () => {
+    expect(await hashContext(context())).toBe(await hashContext(context()));
+  });
+
+  it("changes with a file, a file's name, an argument and the requirements", async () => {
+    const hashes = [
+      await hashContext(context()),
+      await hashContext(context({ arguments: { UID: "1001" } })),
+      await hashContext(context({ requirements: "numpy" })),
+    ];
+    await writeFile(join(directory, "package", "b.py"), "");
+    hashes.push(await hashContext(context()));
+    await writeFile(join(directory, "package", "b.py"), "b");
+    hashes.push(await hashContext(context()));
+    expect(new Set(hashes).size).toBe(5);
+  });
+
+  it("does not change with tests and compiled files", async () => {
+    const before = await hashContext(context());
+    await writeFile(join(directory, "tests", "test_a.py"), "");
+    await writeFile(join(directory, "package", "__pycache__", "a.pyc"), "");
+    expect(await hashContext(context())).toBe(before);
+  });
+});
+
+describe("the packed build context", () => {
+  it("holds the files, the certificates and the requirements", async () => {
+    await writeFile(join(directory, "tests", "test_a.py"), "");
+    const tar = await text(await packContext(context({ requirements: "numpy\n" }), "CERTIFICATES\n"));
+    const names = ["Dockerfile", "package/a.py", "ca/bundle.pem", "requirements.txt"];
+    expect(names.filter((name) => tar.includes(`${name}\0`))).toEqual(names);
+    expect(tar).toContain("CERTIFICATES");
+    expect(tar).not.toContain("test_a.py");
+  });
+});

@@ -1,0 +1,82 @@
+import { describe, expect, it } from "vitest";
+import { type ContainerPlan, toCreateOptions } from "../../../src/sandbox/docker/isolation.ts";
+
+const plan: ContainerPlan = {
+  id: "c0ffee",
+  sessionId: "c0ffee",
+  role: "session",
+  image: "ipybox-kernel:1234",
+  owner: "machine:boot:1:2:3",
+  uid: 1000,
+  gid: 100,
+  workspace: { path: "/home/ann/project", key: "k", masked: [], protected: [] },
+  extraMounts: [],
+  runDirectory: "/run/user/1000/ipybox/r/s",
+  emptyFile: "/run/user/1000/ipybox/r/s/empty",
+  limits: { memoryBytes: 2 * 1024 ** 3, cpus: 2, pids: 512, tmpBytes: 512 * 1024 ** 2 },
+  engineCpus: 8,
+  runtime: undefined,
+  gpus: undefined,
+};
+
+describe("the create options of a container", () => {
+  const options = toCreateOptions(plan);
+  const host = options.HostConfig ?? {};
+
+  it.each([
+    ["has no network", host.NetworkMode, "none"],
+    ["has no capability", host.CapDrop, ["ALL"]],
+    ["adds no capability", host.CapAdd, undefined],
+    ["is not privileged", host.Privileged, false],
+    ["gains no privileges, under the engine's default profiles", host.SecurityOpt, ["no-new-privileges"]],
+    ["has a read-only root", host.ReadonlyRootfs, true],
+    ["limits memory", host.Memory, 2 * 1024 ** 3],
+    ["has no swap beyond it", host.MemorySwap, 2 * 1024 ** 3],
+    ["limits CPU time", host.NanoCpus, 2e9],
+    ["limits processes", host.PidsLimit, 512],
+    ["is removed when it ends", host.AutoRemove, true],
+    ["has our own init", host.Init, false],
+    ["shares no IPC", host.IpcMode, "private"],
+    ["never uses Binds", host.Binds, undefined],
+    ["adds no device", host.Devices, undefined],
+    ["asks for no GPU", host.DeviceRequests, undefined],
+    ["leaves the runtime to the engine", host.Runtime, undefined],
+    ["bounds its log", host.LogConfig, { Type: "json-file", Config: { "max-size": "1m", "max-file": "1" } }],
+    ["runs as the user", options.User, "1000:100"],
+    ["has a neutral host name", options.Hostname, "ipybox"],
+    ["has no environment of its own", options.Env, []],
+    ["has no command of its own", options.Cmd, undefined],
+    ["works in the workspace", options.WorkingDir, "/home/ann/project"],
+    ["is named after the session", options.name, "ipybox-c0ffee"],
+  ])("%s", (_what, found, expected) => expect(found).toEqual(expected));
+
+  it("labels session, owner, workspace and role", () => {
+    expect(options.Labels).toEqual({
+      "io.ipybox.session": "c0ffee",
+      "io.ipybox.owner": "machine:boot:1:2:3",
+      "io.ipybox.workspace": "/home/ann/project",
+      "io.ipybox.role": "session",
+    });
+  });
+
+  it("gives /tmp and home room in which programs may run, and no setuid", () => {
+    expect(host.Tmpfs?.["/tmp"]).toBe("rw,exec,nosuid,nodev,size=536870912,mode=1777");
+    expect(host.Tmpfs?.["/home/ipybox"]).toBe("rw,exec,nosuid,nodev,size=536870912,uid=1000,gid=100,mode=0700");
+    expect(host.Tmpfs?.["/run/ipybox-kernels"]).toContain("noexec,nosuid,nodev");
+  });
+
+  it("never asks for more CPUs than the engine has, which would be refused", () => {
+    expect(toCreateOptions({ ...plan, engineCpus: 1 }).HostConfig?.NanoCpus).toBe(1e9);
+  });
+
+  it("passes runtime and GPUs on", () => {
+    const { HostConfig } = toCreateOptions({ ...plan, runtime: "runsc", gpus: "all" });
+    expect(HostConfig?.Runtime).toBe("runsc");
+    expect(HostConfig?.DeviceRequests).toMatchObject([{ Count: -1, Capabilities: [["gpu"]] }]);
+  });
+
+  it("works in /workspace where the workspace has no path of its own inside", () => {
+    const workspace = { ...plan.workspace, path: "/usr/src/project" };
+    expect(toCreateOptions({ ...plan, workspace }).WorkingDir).toBe("/workspace");
+  });
+});

@@ -1,0 +1,101 @@
+import { describe, expect, it } from "vitest";
+import { type MountPlan, toMounts, workspacePathInside } from "../../../src/sandbox/docker/mounts.ts";
+
+const plan: MountPlan = {
+  role: "session",
+  workspace: { path: "/home/ann/project", key: "k", masked: [], protected: [] },
+  extra: [],
+  uid: 1000,
+  runDirectory: "/run/user/1000/ipybox/r/s",
+  emptyFile: "/run/user/1000/ipybox/r/s/empty",
+};
+
+const summary = (changes: Partial<MountPlan>) =>
+  toMounts({ ...plan, ...changes }).map((mount) => `${mount.Source} → ${mount.Target} ${mount.ReadOnly ? "ro" : "rw"}`);
+
+describe("where the workspace is inside", () => {
+  it.each([
+    ["/home/ann/project", 1000],
+    ["/tmp/project", 1000],
+    ["/home/ipybox/project", 1000],
+    ["/opt/project", 1000],
+    ["/srv", 1000],
+    ["/var/lib/jenkins/workspace/job", 1000],
+    ["/root/project", 0],
+    ["/usrlocal", 1000],
+  ])("%s has its own path (uid %i)", (path, uid) => expect(workspacePathInside(path, uid)).toBe(path));
+
+  it.each([
+    ["/home", 1000],
+    ["/home/ipybox", 1000],
+    ["/opt", 1000],
+    ["/opt/ipybox", 1000],
+    ["/opt/ipybox/venv", 1000],
+    ["/usr/src/project", 1000],
+    ["/run/user/1000/project", 1000],
+    ["/etc/project", 1000],
+    ["/tmp", 1000],
+    ["/workspace", 1000],
+    ["/workspace/project", 1000],
+    ["/root/project", 1000],
+    ["C:\\Users\\ann\\project", 1000],
+  ])("%s is at /workspace alone (uid %i)", (path, uid) => expect(workspacePathInside(path, uid)).toBe("/workspace"));
+});
+
+describe("mounts", () => {
+  it("are the workspace twice, the run directory and the packages", () => {
+    expect(summary({})).toEqual([
+      "/home/ann/project → /home/ann/project rw",
+      "/home/ann/project → /workspace rw",
+      "/run/user/1000/ipybox/r/s → /run/ipybox ro",
+      "ipybox-packages-k → /opt/ipybox/packages ro",
+    ]);
+  });
+
+  it("mask and protect at both places of the workspace", () => {
+    const masked = ["/home/ann/project/.env", "/home/ann/project/a/b/.env"];
+    const found = summary({ workspace: { ...plan.workspace, masked, protected: ["/home/ann/project/.git"] } });
+    expect(found.slice(2, -2)).toEqual([
+      "/home/ann/project/.git → /home/ann/project/.git ro",
+      "/home/ann/project/.git → /workspace/.git ro",
+      "/run/user/1000/ipybox/r/s/empty → /home/ann/project/.env ro",
+      "/run/user/1000/ipybox/r/s/empty → /workspace/.env ro",
+      "/run/user/1000/ipybox/r/s/empty → /home/ann/project/a/b/.env ro",
+      "/run/user/1000/ipybox/r/s/empty → /workspace/a/b/.env ro",
+    ]);
+  });
+
+  it("prefer the mask where a path is both masked and protected", () => {
+    const path = "/home/ann/project/.env";
+    const found = summary({ workspace: { ...plan.workspace, masked: [path], protected: [path] } });
+    expect(found.filter((line) => line.includes(".env"))).toHaveLength(2);
+    expect(found.some((line) => line.startsWith(path))).toBe(false);
+  });
+
+  it("are at /workspace alone where the host path would hide the image", () => {
+    const workspace = { path: "/usr/src/p", key: "k", masked: ["/usr/src/p/.env"], protected: [] };
+    expect(summary({ workspace }).slice(0, 2)).toEqual([
+      "/usr/src/p → /workspace rw",
+      "/run/user/1000/ipybox/r/s/empty → /workspace/.env ro",
+    ]);
+  });
+
+  it("let an installer write the packages and nothing else", () => {
+    const extra = [{ source: "/data", target: "/data", readOnly: false }];
+    expect(summary({ role: "installer", extra }).filter((line) => line.endsWith(" rw"))).toEqual([
+      "ipybox-packages-k → /opt/ipybox/packages rw",
+    ]);
+  });
+
+  it("give extra mounts the access that they ask for", () => {
+    const extra = [
+      { source: "/data", target: "/data", readOnly: true },
+      { source: "/out", target: "/results", readOnly: false },
+    ];
+    expect(summary({ extra })).toEqual(expect.arrayContaining(["/data → /data ro", "/out → /results rw"]));
+  });
+
+  it("never create a missing source", () => {
+    for (const mount of toMounts(plan)) expect(["bind", "volume"]).toContain(mount.Type);
+  });
+});
