@@ -13,7 +13,11 @@ export type RequestId = string | number;
 const requestId = z.union([z.string().max(256), z.number()]);
 
 /** A request or notification, its params still unchecked. */
-export const incomingMessage = z.object({ id: requestId.optional(), method: z.string().max(64), params: z.unknown() });
+export const incomingMessage = z.object({
+  id: requestId.optional(),
+  method: z.string().max(64),
+  params: z.unknown().optional(),
+});
 
 export const toolCallParams = z.object({
   server: z.string().max(64),
