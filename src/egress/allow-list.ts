@@ -46,6 +46,8 @@ export function canonicalHost(text: string): string | undefined {
   if (isIP(bare) === 6) return new URL(`http://[${bare.split("%")[0] ?? ""}]`).hostname.slice(1, -1);
   const name = bare.endsWith(".") ? bare.slice(0, -1) : bare;
   if (isIP(name) === 4) return name;
+  // domainToASCII parses as in a URL: it would cut `example.org/x` short and decode `%2e`.
+  if (/[\s/?#@:%\\]/.test(name)) return undefined;
   const ascii = domainToASCII(name);
   // WHATWG takes a host for an IPv4 address when its last label is a number; the resolver may, too.
   if (isIP(ascii) !== 0 || /(^|\.)(\d+|0x[0-9a-f]*)$/.test(ascii)) return undefined;

@@ -34,12 +34,21 @@ export class IndexProxy {
   /** Answers a request from the installer. Never throws: what fails is the answer. */
   async handle(request: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<void> {
     try {
-      if (request.method !== "GET" && request.method !== "HEAD") { sendText(response, 405, "only GET and HEAD"); return; }
+      if (request.method !== "GET" && request.method !== "HEAD") {
+        sendText(response, 405, "only GET and HEAD");
+        return;
+      }
       const path = (request.url ?? "").split("?")[0] ?? "";
       const page = SIMPLE_PATH.exec(path);
-      if (page) { await this.#servePage(Number(page[1]), page[2] ?? "", response, signal); return; }
+      if (page) {
+        await this.#servePage(Number(page[1]), page[2] ?? "", response, signal);
+        return;
+      }
       const file = FILE_PATH.exec(path);
-      if (file) { await this.#serveFile(Number(file[1]), file[2] ?? "", path, request.method, response, signal); return; }
+      if (file) {
+        await this.#serveFile(Number(file[1]), file[2] ?? "", path, request.method, response, signal);
+        return;
+      }
       sendText(response, 404, "no such page");
     } catch (error) {
       if (signal.aborted) return void response.destroy();
@@ -52,7 +61,10 @@ export class IndexProxy {
 
   async #servePage(number: number, project: string, response: ServerResponse, signal: AbortSignal): Promise<void> {
     const index = this.#options.indexes[number];
-    if (index === undefined) { sendText(response, 404, "no such index"); return; }
+    if (index === undefined) {
+      sendText(response, 404, "no such index");
+      return;
+    }
     const normalized = project.replaceAll(/[-_.]+/g, "-").toLowerCase();
     const answer = await this.#fetch(new URL(`${normalized}/`, index.url), index, { accept: SIMPLE_ACCEPT }, signal);
     if (!answer.ok) return refuse(answer, response);
@@ -81,7 +93,10 @@ export class IndexProxy {
   ): Promise<void> {
     const index = this.#options.indexes[number];
     const file = this.#files.get(token);
-    if (index === undefined || file === undefined) { sendText(response, 404, "no page named this file"); return; }
+    if (index === undefined || file === undefined) {
+      sendText(response, 404, "no page named this file");
+      return;
+    }
     const metadata = path.endsWith(".metadata") && !file.filename.endsWith(".metadata");
     const url = metadata ? withSuffix(file.url, ".metadata") : file.url;
     const sha256 = metadata ? metadataHash(file) : file.hashes["sha256"];
@@ -93,7 +108,8 @@ export class IndexProxy {
         await cached.file.close();
         return void response.end();
       }
-      await pipeline(cached.file.createReadStream(), response, { signal }); return;
+      await pipeline(cached.file.createReadStream(), response, { signal });
+      return;
     }
     // Compressed on the way, a source archive would arrive unpacked.
     const answer = await this.#fetch(url, index, { "accept-encoding": "identity" }, signal);
@@ -109,17 +125,22 @@ export class IndexProxy {
     await pipeline(body, (chunks: AsyncIterable<Uint8Array>) => this.#keep(chunks, url, sha256), response, { signal });
   }
 
-  /** Passes a download on and keeps it; content with a wrong hash breaks the download off. */
+  /**
+   * Passes a download on and keeps it. Each chunk waits for the next one, so that the last is held back until the hash
+   * is known: content with a wrong one never arrives whole.
+   */
   async *#keep(chunks: AsyncIterable<Uint8Array>, url: URL, sha256: string | undefined): AsyncGenerator<Uint8Array> {
     const entry = sha256 === undefined ? undefined : await this.#options.cache.begin(url, sha256);
     let bytes = 0;
+    let held: Uint8Array | undefined;
     let complete = false;
     try {
       for await (const chunk of chunks) {
         bytes += chunk.byteLength;
         if (bytes > MAX_FILE_BYTES) throw new IpyboxError("install-failed", `${url.pathname} is larger than 16 GiB`);
         await entry?.write(chunk);
-        yield chunk;
+        if (held) yield held;
+        held = chunk;
       }
       complete = true;
     } finally {
@@ -128,6 +149,7 @@ export class IndexProxy {
     if (entry !== undefined && !(await entry.commit())) {
       throw new IpyboxError("install-failed", `${url.pathname} does not have the hash that its index names`);
     }
+    if (held) yield held;
     await this.#options.cache.trim();
   }
 

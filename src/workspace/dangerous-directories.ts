@@ -30,7 +30,7 @@ export async function refuseDangerousDirectory(
 async function dangerOf(path: string, places: ForbiddenPlaces): Promise<string | undefined> {
   if (path === "/") return "it is the whole file system";
   if (path === (await resolveExisting(places.home))) return "it is the home directory";
-  if (SYSTEM_DIRECTORIES.has(path) || /^\/lib[^/]*$/.test(path)) return "it is a system directory";
+  if (SYSTEM_DIRECTORIES.has(path) || SYSTEM_PATTERN.test(path)) return "it is a system directory";
   const secrets = [
     ["ipybox's state", places.stateDir],
     ["ipybox's sockets", places.runDir],
@@ -62,8 +62,11 @@ async function resolveExisting(path: string): Promise<string> {
   return path;
 }
 
+// /lib is /usr/lib on most systems; nothing below /proc and /sys is a project.
+const SYSTEM_PATTERN = /^(\/usr)?\/(bin|sbin|lib[^/]*)$|^\/(proc|sys)\//;
+
 const SYSTEM_DIRECTORIES = new Set([
-  ...["/etc", "/usr", "/var", "/run", "/proc", "/sys", "/dev", "/boot", "/bin", "/sbin", "/opt", "/root", "/tmp"],
+  ...["/etc", "/usr", "/var", "/run", "/proc", "/sys", "/dev", "/boot", "/opt", "/root", "/tmp"],
   // What /var/run and others resolve to on macOS, and the usual parents of home directories.
   ...["/private", "/private/etc", "/private/var", "/private/tmp", "/System", "/Library", "/Users", "/home"],
 ]);

@@ -1,0 +1,143 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { Deferred } from "../../../src/common/lifecycle.ts";
+import { silentLogger } from "../../../src/common/logger.ts";
+import { PackageInstaller, type RunInstaller } from "../../../src/packages/installer.ts";
+
+const quiet = { onProgress: () => undefined, origin: "user" as const };
+
+describe("the package installer", () => {
+  let stateDir: string;
+  beforeEach(async () => {
+    stateDir = await mkdtemp(join(tmpdir(), "ipybox-installer-"));
+  });
+  afterEach(() => rm(stateDir, { recursive: true }));
+
+  const hosts: unknown[] = [];
+  const installer = (runInstaller: RunInstaller) =>
+    new PackageInstaller({
+      workspace: "/ws",
+      stateDir,
+      runInstaller,
+      openEgress: (host) => {
+        hosts.push(host);
+        return { accept: () => undefined, [Symbol.asyncDispose]: () => Promise.resolve() };
+      },
+      indexCount: 2,
+      logger: silentLogger,
+    });
+  const signal = new AbortController().signal;
+
+  it("answers with the installer's own words and reports them as they come", async () => {
+    const seen: string[] = [];
+    const packages = installer((args, { onOutput }) => {
+      expect(JSON.parse(args[0] ?? "")).toEqual({ requirement: "numpy>=2", local: false, indexes: 2, hosts: false });
+      onOutput("Resolved 1 package\n");
+      onOutput("Installed numpy 2.1.0\n");
+      return Promise.resolve({ code: 0, outOfMemory: false });
+    });
+    const text = await packages.install("numpy>=2", { ...quiet, signal, onProgress: (piece) => seen.push(piece) });
+    expect(text).toBe("Resolved 1 package\nInstalled numpy 2.1.0");
+    expect(seen).toHaveLength(2);
+  });
+
+  it("keeps the last 5,000 characters", async () => {
+    const packages = installer((_args, { onOutput }) => {
+      onOutput("x".repeat(9000));
+      onOutput("the end");
+      return Promise.resolve({ code: 0, outOfMemory: false });
+    });
+    const text = await packages.install("numpy", { ...quiet, signal });
+    expect(text).toHaveLength(5000);
+    expect(text.endsWith("the end")).toBe(true);
+  });
+
+  it("fails with the installer's words and a hint, and installs the next package", async () => {
+    let code = 1;
+    const packages = installer((_args, { onOutput }) => {
+      onOutput("nope was not found in the package registry\n");
+      return Promise.resolve({ code, outOfMemory: false });
+    });
+    await expect(packages.install("nope", { ...quiet, signal })).rejects.toMatchObject({
+      code: "install-failed",
+      message: "nope was not found in the package registry",
+      hint: expect.stringContaining("configured indexes") as unknown,
+    });
+    code = 0;
+    await packages.install("yes", { ...quiet, signal });
+  });
+
+  it("says so when the installer ran out of memory", async () => {
+    const packages = installer(() => Promise.resolve({ code: 137, outOfMemory: true }));
+    await expect(packages.install("big", { ...quiet, signal })).rejects.toMatchObject({
+      message: "The installer ran out of memory",
+    });
+  });
+
+  it("opens the way to the host of a git URL, and to none otherwise", async () => {
+    hosts.splice(0);
+    const packages = installer(() => Promise.resolve({ code: 0, outOfMemory: false }));
+    await packages.install("git+https://example.org/a", { ...quiet, signal });
+    await packages.install("numpy", { ...quiet, signal });
+    expect(hosts).toEqual([{ host: "example.org", port: 443 }, undefined]);
+  });
+
+  it("refuses a URL that code in a cell chose, unless its host is admitted", async () => {
+    const packages = installer(() => Promise.resolve({ code: 0, outOfMemory: false }));
+    const options = { ...quiet, signal, origin: "kernel" as const };
+    await expect(packages.install("git+https://example.org/a", options)).rejects.toMatchObject({
+      code: "invalid-requirement",
+      hint: expect.stringContaining("--allow-domain example.org") as unknown,
+    });
+    await packages.install("git+https://example.org/a", { ...options, admitsHost: (host) => host === "example.org" });
+    await packages.install("numpy", options);
+  });
+
+  it("runs one install at a time, also those of another server in the same workspace", async () => {
+    let running = 0;
+    let most = 0;
+    const first = new Deferred<undefined>();
+    const waiting = new Deferred<undefined>();
+    const run: RunInstaller = async () => {
+      most = Math.max(most, ++running);
+      await first.promise;
+      running -= 1;
+      return { code: 0, outOfMemory: false };
+    };
+    const one = installer(run);
+    const other = installer(run);
+    const installs = [
+      one.install("a", { ...quiet, signal }),
+      one.install("b", { ...quiet, signal }),
+      other.install("c", {
+        ...quiet,
+        signal,
+        onProgress: (text) => {
+          if (text.startsWith("Waiting")) waiting.resolve(undefined);
+        },
+      }),
+    ];
+    await waiting.promise;
+    first.resolve(undefined);
+    await Promise.all(installs);
+    expect(most).toBe(1);
+  });
+
+  it("rejects with the reason of a cancelled wait and leaves the queue usable", async () => {
+    const done = new Deferred<undefined>();
+    const one = installer(async () => {
+      await done.promise;
+      return { code: 0, outOfMemory: false };
+    });
+    const other = installer(() => Promise.resolve({ code: 0, outOfMemory: false }));
+    const started = one.install("a", { ...quiet, signal });
+    const cancel = new AbortController();
+    const cancelled = other.install("b", { ...quiet, signal: cancel.signal, onProgress: () => cancel.abort() });
+    await expect(cancelled).rejects.toThrow();
+    done.resolve(undefined);
+    await started;
+    await other.install("c", { ...quiet, signal });
+  });
+});

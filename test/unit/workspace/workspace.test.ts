@@ -1,0 +1,148 @@
+import { mkdir, mkdtemp, realpath, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { judgeDiskSpace, readDiskSpace } from "../../../src/workspace/disk-space.ts";
+import { readEnvFile } from "../../../src/workspace/env-file.ts";
+import { checkMount, parseMount } from "../../../src/workspace/mounts.ts";
+import { decideOwner } from "../../../src/workspace/owner.ts";
+import { openWorkspace, workspaceKey } from "../../../src/workspace/workspace.ts";
+
+let root: string;
+beforeEach(async () => {
+  root = await realpath(await mkdtemp(join(tmpdir(), "ipybox-workspace-")));
+});
+afterEach(() => rm(root, { recursive: true }));
+
+const places = () => ({
+  home: join(root, "home"),
+  stateDir: join(root, "home/state/ipybox"),
+  runDir: join(root, "run/ipybox"),
+  engineSocket: join(root, "engine/docker.sock"),
+});
+const open = (path: string) => openWorkspace(path, { cwd: root, ...places() });
+
+describe("a workspace", () => {
+  it("is resolved relative to the caller's directory and made when only it is missing", async () => {
+    const workspace = await open("project");
+    expect(workspace.path).toBe(join(root, "project"));
+    expect(workspace.key).toBe(workspaceKey(workspace.path));
+    expect(workspace.key).toMatch(/^[0-9a-f]{16}$/);
+    expect((await stat(workspace.path)).isDirectory()).toBe(true);
+  });
+
+  it("is the same by a link", async () => {
+    await mkdir(join(root, "real"));
+    await symlink(join(root, "real"), join(root, "link"));
+    expect(await open("link")).toEqual(await open("real"));
+  });
+
+  it("whose parent does not exist is refused, and nothing is made", async () => {
+    await expect(open("a/b")).rejects.toMatchObject({ code: "invalid-workspace" });
+    await expect(stat(join(root, "a"))).rejects.toThrow();
+  });
+
+  it("that is a file or a dangling link is refused", async () => {
+    await writeFile(join(root, "file"), "");
+    await symlink(join(root, "nowhere"), join(root, "dangling"));
+    await expect(open("file")).rejects.toMatchObject({ code: "invalid-workspace" });
+    await expect(open("dangling")).rejects.toMatchObject({ code: "invalid-workspace" });
+  });
+
+  it.each(["/", "/etc", "/usr", "/var", "/tmp", "/root", "/proc", "/lib"])("is never %s", async (path) => {
+    await expect(open(path)).rejects.toMatchObject({ code: "invalid-workspace" });
+  });
+
+  it("is never the home directory, nor what contains or is state, sockets or the engine's socket", async () => {
+    for (const directory of ["home/state/ipybox", "run/ipybox", "engine"]) {
+      await mkdir(join(root, directory), { recursive: true });
+    }
+    await writeFile(join(root, "engine/docker.sock"), "");
+    await symlink(join(root, "home"), join(root, "home-link"));
+    for (const path of ["home", "home-link", "home/state", "home/state/ipybox", "run", "engine", "."]) {
+      await expect(open(path), path).rejects.toMatchObject({ code: "invalid-workspace" });
+    }
+    await expect(open("home/state/ipybox/new")).rejects.toMatchObject({ code: "invalid-workspace" });
+    await expect(stat(join(root, "home/state/ipybox/new"))).rejects.toThrow();
+    await open("home/project");
+  });
+});
+
+describe("a mount", () => {
+  it.each([
+    ["data", { source: "/ws/data", target: "/ws/data", readOnly: true }],
+    ["/data:/mnt", { source: "/data", target: "/mnt", readOnly: true }],
+    ["/data:rw", { source: "/data", target: "/data", readOnly: false }],
+    ["../data:/mnt/x/:rw", { source: "/data", target: "/mnt/x", readOnly: false }],
+    ["/data:/mnt:ro", { source: "/data", target: "/mnt", readOnly: true }],
+  ])("%s is read", (text, mount) => {
+    expect(parseMount(text, "/ws")).toEqual(mount);
+  });
+
+  it.each(["", ":", "/a:b", "/a:/b:/c", "/a:/b:rx", "/a:/usr/lib", "/a:/opt/ipybox/x", "/a:/", "/a:/workspace"])(
+    "%j is refused",
+    (text) => {
+      expect(() => parseMount(text, "/ws")).toThrow("--mount");
+    },
+  );
+
+  it("is checked after resolving links", async () => {
+    await mkdir(join(root, "data"));
+    await symlink("/etc", join(root, "etc"));
+    const checked = await checkMount(parseMount("data:/data", root), places());
+    expect(checked.source).toBe(join(root, "data"));
+    await expect(checkMount(parseMount("etc:/data", root), places())).rejects.toMatchObject({
+      code: "invalid-workspace",
+    });
+    await expect(checkMount(parseMount("none:/data", root), places())).rejects.toMatchObject({
+      code: "invalid-workspace",
+    });
+  });
+});
+
+describe("the owner of what cells make", () => {
+  it.each([
+    [1000, 1000, 1000, 1000, 1000, 1000, false],
+    [1000, 1000, 0, 0, 1000, 1000, false],
+    [0, 0, 1000, 100, 1000, 100, false],
+    [0, 0, 0, 0, 0, 0, true],
+  ])(
+    "for caller %i:%i in a workspace of %i:%i is %i:%i",
+    (callerUid, callerGid, workspaceUid, workspaceGid, uid, gid, warns) => {
+      const owner = decideOwner({ callerUid, callerGid, workspaceUid, workspaceGid });
+      expect(owner).toMatchObject({ uid, gid });
+      expect(owner.warning !== undefined).toBe(warns);
+    },
+  );
+});
+
+describe("an env file", () => {
+  it("is read as it is, and may be absent", async () => {
+    await writeFile(join(root, ".env"), "A=1\n");
+    expect(await readEnvFile(join(root, ".env"))).toBe("A=1\n");
+    expect(await readEnvFile(join(root, "none"))).toBeUndefined();
+  });
+
+  it("that is a link, a directory, a device or too large is refused at once", async () => {
+    await writeFile(join(root, "real"), "A=1\n");
+    await symlink(join(root, "real"), join(root, "link"));
+    await writeFile(join(root, "large"), Buffer.alloc(1024 * 1024 + 1));
+    for (const path of [join(root, "link"), root, "/dev/zero", join(root, "large")]) {
+      await expect(readEnvFile(path), path).rejects.toMatchObject({ code: "invalid-configuration" });
+    }
+  });
+});
+
+describe("the disk floor", () => {
+  it.each([
+    [5e9, 100e9, false],
+    [0.9e9, 10e9, true],
+    [1.5e9, 100e9, true],
+  ])("%d free of %d is low: %s", (free, total, low) => {
+    expect(judgeDiskSpace(free, total).low).toBe(low);
+  });
+
+  it("is read from the file system", async () => {
+    expect((await readDiskSpace(root)).totalBytes).toBeGreaterThan(0);
+  });
+});
