@@ -13,7 +13,15 @@ const npx = (...args) => ["npx", "--no-install", ...args];
 const onlyFast = process.argv.includes("--fast");
 const vitest = (project) => ({
   name: project,
-  command: npx("vitest", "run", "--project", project, "--reporter=default", "--reporter=json", `--outputFile.json=${reports}/${project}.json`),
+  command: npx(
+    "vitest",
+    "run",
+    "--project",
+    project,
+    "--reporter=default",
+    "--reporter=json",
+    `--outputFile.json=${reports}/${project}.json`,
+  ),
   count: () => countVitest(`${reports}/${project}.json`),
 });
 
@@ -45,7 +53,9 @@ for (const step of steps.filter((candidate) => !(onlyFast && candidate.slow))) {
   const counts = countOf(step, status === 0);
   for (const key of Object.keys(total)) total[key] += counts[key];
   if (status !== 0 || counts.failed > 0) failures.push(step.name);
-  console.log(`== ${step.name}: ${status === 0 ? "ok" : "FAILED"} in ${((Date.now() - startedAt) / 1000).toFixed(1)} s`);
+  console.log(
+    `== ${step.name}: ${status === 0 ? "ok" : "FAILED"} in ${((Date.now() - startedAt) / 1000).toFixed(1)} s`,
+  );
 }
 if (failures.length > 0) console.log(`\nfailed: ${failures.join(", ")}`);
 // A test that is skipped claims what it does not show.
@@ -67,7 +77,11 @@ function countOf(step, succeeded) {
 
 function countVitest(path) {
   const report = JSON.parse(readFileSync(path, "utf8"));
-  return { passed: report.numPassedTests, failed: report.numFailedTests, skipped: report.numPendingTests + report.numTodoTests };
+  return {
+    passed: report.numPassedTests,
+    failed: report.numFailedTests,
+    skipped: report.numPendingTests + report.numTodoTests,
+  };
 }
 
 function countJUnit(path) {

@@ -29,13 +29,13 @@ export interface ToolSpec<Input extends z.ZodObject> {
 
 /** Joins a tool's listing, its lenient argument check and its handler. */
 export function defineTool<Input extends z.ZodObject>(spec: ToolSpec<Input>): Tool {
-  const { $schema: _dialect, ...inputSchema } = z.toJSONSchema(spec.input, { io: "input" });
   return {
     listing: {
       name: spec.name,
       title: spec.title,
       description: spec.description,
-      inputSchema: inputSchema as ToolListing["inputSchema"], // the JSON Schema of a z.object has type "object"
+      // The JSON Schema of a z.object has type "object".
+      inputSchema: z.toJSONSchema(spec.input, { io: "input" }) as ToolListing["inputSchema"],
       annotations: { title: spec.title, ...spec.annotations },
     },
     call: (args, context) => spec.handle(parseArguments(spec, args), context),

@@ -1,9 +1,11 @@
 import { Server } from "@modelcontextprotocol/sdk/server/index.js";
+import { StdioServerTransport } from "@modelcontextprotocol/sdk/server/stdio.js";
 import type { RequestHandlerExtra } from "@modelcontextprotocol/sdk/shared/protocol.js";
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import {
   CallToolRequestSchema,
   type CallToolResult,
+  type ElicitRequestFormParams,
   ErrorCode,
   isInitializeRequest,
   ListResourcesRequestSchema,
@@ -17,7 +19,7 @@ import {
 
 import { IpyboxError } from "../common/errors.ts";
 import type { Logger, LogRecord } from "../common/logger.ts";
-import type { Session } from "../session/session.ts";
+import type { ElicitationAnswer, ElicitationRequest, Session } from "../session/session.ts";
 import type { Tool } from "./define-tool.ts";
 import { INSTRUCTIONS } from "./instructions.ts";
 import { ProgressReporter } from "./progress.ts";
@@ -33,11 +35,19 @@ type Extra = RequestHandlerExtra<ServerRequest, ServerNotification>;
 /** The first protocol version with `resource_link` content. */
 const RESOURCE_LINKS_SINCE = "2025-06-18";
 
+/** How long a person may think. */
+const MAX_QUESTION_MS = 600_000;
+
 export interface McpServerOptions {
   readonly version: string;
   readonly session: Session;
+  /** Whether the model may register servers. */
+  readonly registration: "allow" | "config-only";
   readonly logger: Logger;
 }
+
+/* eslint-disable @typescript-eslint/no-deprecated -- the SDK's high-level class answers wrong arguments with protocol
+   errors and offers no leniency; its documentation names this one for such cases. */
 
 /** Our side of one MCP connection: four tools and two kinds of resources over one session. */
 export class McpServer {
@@ -45,6 +55,7 @@ export class McpServer {
   readonly #options: McpServerOptions;
   readonly #tools: ReadonlyMap<string, Tool>;
   #protocolVersion = "";
+  #initialized = false;
 
   constructor(options: McpServerOptions) {
     this.#options = options;
@@ -52,14 +63,23 @@ export class McpServer {
       { name: "ipybox", title: "ipybox: IPython in a sandbox", version: options.version },
       { capabilities: { tools: {}, resources: {}, logging: {} }, instructions: INSTRUCTIONS },
     );
-    const tools = [executeCellTool, registerServerTool, installPackageTool, resetTool].map((make) =>
-      make(options.session),
-    );
+    const { session, registration } = options;
+    const tools = [
+      executeCellTool(session),
+      registerServerTool(session, registration),
+      installPackageTool(session),
+      resetTool(session),
+    ];
+    this.#server.oninitialized = () => (this.#initialized = true);
     this.#tools = new Map(tools.map((tool) => [tool.listing.name, tool]));
     this.#handleRequests();
   }
 
-  /** Answers requests from now on; `initialize` does not wait for the sandbox. */
+  /** Answers requests on stdin from now on; `initialize` does not wait for the sandbox. */
+  serveStdio(): Promise<void> {
+    return this.connect(new StdioServerTransport());
+  }
+
   async connect(transport: Transport): Promise<void> {
     // The SDK does not tell which version was negotiated; it keeps a handler that is there before it connects.
     transport.onmessage = (message: unknown) => {
@@ -71,11 +91,23 @@ export class McpServer {
 
   /** Passes a log record on to the client, which chooses its level by `logging/setLevel`. */
   forwardLog(record: LogRecord): void {
-    if (this.#server.transport === undefined) return;
+    if (!this.#initialized || record.level === "debug") return;
     const level = record.level === "warn" ? "warning" : record.level;
     this.#server
       .sendLoggingMessage({ level, logger: "ipybox", data: { message: record.message, ...plainFields(record) } })
       .catch(() => undefined);
+  }
+
+  /** Passes an upstream's question on to the user; declined where the client can't ask. */
+  async elicit(request: ElicitationRequest, options: { readonly signal: AbortSignal }): Promise<ElicitationAnswer> {
+    if (this.#server.getClientCapabilities()?.elicitation === undefined) return { action: "decline" };
+    const { message, requestedSchema } = request;
+    const answer = await this.#server.elicitInput(
+      // The upstream's SDK checked it as a schema of an elicitation, and the client checks it again.
+      { message, requestedSchema: requestedSchema as ElicitRequestFormParams["requestedSchema"] },
+      { signal: options.signal, timeout: MAX_QUESTION_MS },
+    );
+    return { action: answer.action, ...(answer.content && { content: answer.content }) };
   }
 
   #handleRequests(): void {

@@ -61,9 +61,9 @@ export class LiveSandbox implements AsyncDisposable {
     }
   }
 
-  /** Whether cells can still run here. */
+  /** Whether the sandbox is still there; its kernel may have died. */
   get usable(): boolean {
-    return !this.#ended && this.#kernel !== undefined && this.#kernel.death === undefined;
+    return !this.#ended && this.#kernel !== undefined;
   }
 
   get kernel(): KernelConnection {

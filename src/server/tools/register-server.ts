@@ -1,5 +1,6 @@
 import { z } from "zod";
 
+import { IpyboxError } from "../../common/errors.ts";
 import type { Session } from "../../session/session.ts";
 import { defineTool, type Tool } from "../define-tool.ts";
 import { renderText } from "../render.ts";
@@ -15,7 +16,8 @@ const input = z.object({
     ),
 });
 
-export function registerServerTool(session: Session): Tool {
+/** `config-only`: the model is told that registration is not its business. */
+export function registerServerTool(session: Session, registration: "allow" | "config-only"): Tool {
   return defineTool({
     name: "register_mcp_server",
     title: "Register MCP server",
@@ -26,6 +28,15 @@ export function registerServerTool(session: Session): Tool {
     annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: true, openWorldHint: true },
     input,
     async handle({ server_name, server_params }, { signal, progress }) {
+      if (registration === "config-only") {
+        throw new IpyboxError(
+          "registration-disabled",
+          "registering MCP servers is switched off (--registration config-only)",
+          {
+            hint: "Use the servers that are registered already; the user can add others to the file of --mcp-config.",
+          },
+        );
+      }
       const registered = await session.registerServer(server_name, server_params, {
         signal,
         patient: progress.active,

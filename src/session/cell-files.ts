@@ -1,0 +1,100 @@
+import { messageOf } from "../common/errors.ts";
+import type { Logger } from "../common/logger.ts";
+import type { CellOutput, Picture } from "../kernel/cell-output.ts";
+import { createSpill, SPILL_DIRECTORY } from "../workspace/spill.ts";
+import type { WorkspaceFiles } from "../workspace/workspace-files.ts";
+import type { SavedPicture, Spill, Truncation } from "./cell-result.ts";
+import { truncate } from "./truncate.ts";
+
+export interface CellFilesOptions {
+  readonly files: WorkspaceFiles;
+  readonly sessionId: string;
+  readonly logger: Logger;
+}
+
+/** Beyond this the block is left out and the file alone remains: clients refuse larger images. */
+const MAX_BLOCK_BYTES = 2 ** 20;
+const MAX_PICTURE_BYTES = 64 * 2 ** 20;
+const MAX_PICTURES = 100;
+const MAX_READ_BYTES = 256 * 2 ** 20;
+
+/** The files that cells leave in the workspace through us: pictures under `images/`, whole outputs under `.ipybox/out/`. */
+export class CellFiles {
+  readonly #options: CellFilesOptions;
+  #pictures = 0;
+  #spills = 0;
+
+  constructor(options: CellFilesOptions) {
+    this.#options = options;
+  }
+
+  /** Cuts the text to the budget; what does not fit is kept in a file. */
+  async fit(
+    text: string,
+    budget: number,
+  ): Promise<{ readonly text: string; readonly truncation: Truncation | undefined }> {
+    const truncated = truncate(text, budget);
+    if (truncated === undefined) return { text, truncation: undefined };
+    const { shownChars, totalChars } = truncated;
+    return { text: truncated.text, truncation: { shownChars, totalChars, spill: await this.#spill(text) } };
+  }
+
+  /** Saves a cell's pictures. One that can't be saved or is none is named in the log, and never fails the cell. */
+  async save(pictures: CellOutput["pictures"]): Promise<SavedPicture[]> {
+    const saved: SavedPicture[] = [];
+    for (const picture of pictures.slice(0, MAX_PICTURES)) {
+      const data = decode(picture);
+      if (data === undefined) {
+        this.#options.logger.info("a picture that is none was left out", { mimeType: picture.mimeType });
+        continue;
+      }
+      const block = data.length <= MAX_BLOCK_BYTES ? data.toString("base64") : undefined;
+      saved.push({ mimeType: picture.mimeType, path: await this.#savePicture(picture, data), block });
+    }
+    return saved;
+  }
+
+  /** A whole output that was spilled by a session of this workspace; undefined when there is none of that id. */
+  async readOutput(id: string): Promise<string | undefined> {
+    if (!/^[a-z0-9-]{1,64}$/.test(id)) return undefined;
+    const data = await this.#options.files.readFile(`${SPILL_DIRECTORY}/${id}.txt`, MAX_READ_BYTES);
+    return data?.toString("utf8");
+  }
+
+  async #spill(text: string): Promise<Spill | undefined> {
+    this.#spills += 1;
+    const id = `${this.#options.sessionId}-${this.#spills}`;
+    try {
+      await using spill = await createSpill(this.#options.files, id);
+      await spill.append(text);
+      return { id, path: spill.path, bytes: Buffer.byteLength(text) };
+    } catch (error) {
+      this.#options.logger.warn("an output could not be spilled", { error: messageOf(error) });
+      return undefined;
+    }
+  }
+
+  async #savePicture(picture: Picture, data: Buffer): Promise<string | undefined> {
+    this.#pictures += 1;
+    const path = `images/${this.#options.sessionId}-${this.#pictures}.${picture.mimeType === "image/png" ? "png" : "jpg"}`;
+    try {
+      await this.#options.files.writeFile(path, data);
+      return path;
+    } catch (error) {
+      this.#options.logger.warn("a picture could not be saved", { error: messageOf(error) });
+      return undefined;
+    }
+  }
+}
+
+const SIGNATURES = {
+  "image/png": Buffer.from("89504e470d0a1a0a", "hex"),
+  "image/jpeg": Buffer.from("ffd8ff", "hex"),
+} as const;
+
+/** Undefined for what is no picture of its type, or too large for one. */
+function decode(picture: Picture): Buffer | undefined {
+  if (picture.data.length > (MAX_PICTURE_BYTES / 3) * 4) return undefined;
+  const data = Buffer.from(picture.data, "base64");
+  return data.subarray(0, 8).indexOf(SIGNATURES[picture.mimeType]) === 0 ? data : undefined;
+}

@@ -1,0 +1,223 @@
+import type { Duplex } from "node:stream";
+
+import PQueue from "p-queue";
+
+import { BridgeServer, type CallToolResultLike, type ToolCall } from "../bridge/bridge-server.ts";
+import type { ToolBroker } from "../broker/tool-broker.ts";
+import type { UpstreamTool } from "../broker/tool-list.ts";
+import { IpyboxError, messageOf } from "../common/errors.ts";
+import type { ReleaseStack } from "../common/lifecycle.ts";
+import type { Logger } from "../common/logger.ts";
+import type { InstallOptions as InstallerOptions, PackageInstaller } from "../packages/installer.ts";
+import { CellCalls } from "./cell-calls.ts";
+import type { CellFiles } from "./cell-files.ts";
+import type { CellResult } from "./cell-result.ts";
+import type { LiveSandbox } from "./live-sandbox.ts";
+import { type RegisteredServer, type RegistrationOptions, ServerRegistrar } from "./register-server.ts";
+import { runCell, type StopReason } from "./run-cell.ts";
+import { SandboxKeeper, type WaitOptions } from "./sandbox-keeper.ts";
+
+export type { ElicitationAnswer, ElicitationRequest } from "../broker/elicitation.ts";
+
+export interface SessionOptions {
+  readonly prepare: (options: { signal: AbortSignal; onStep: (step: string) => void }) => Promise<void>;
+  readonly openSandbox: (options: {
+    signal: AbortSignal;
+    onBridgeConnection: (stream: Duplex) => void;
+  }) => Promise<LiveSandbox>;
+  readonly broker: ToolBroker;
+  readonly installer: PackageInstaller;
+  readonly cellFiles: CellFiles;
+  readonly readModule: (server: string, module: string) => Promise<string | undefined>;
+  readonly memoryLimitBytes: number;
+  /** What was acquired for the session: released last. */
+  readonly release: ReleaseStack;
+  readonly logger: Logger;
+}
+
+export interface ExecuteOptions extends WaitOptions {
+  readonly timeoutMs: number;
+  /** Unicode characters of output in the result. */
+  readonly maxOutputChars: number;
+  readonly onText: (text: string) => void;
+}
+
+export interface InstallOptions extends WaitOptions {
+  readonly onText: (text: string) => void;
+}
+
+/**
+ * One client connection: one sandbox, one live kernel, the MCP servers of its workspace. The sandbox is opened in the
+ * background and opened anew when it is gone; calls that change the kernel run one at a time, in order of arrival.
+ */
+export class Session implements AsyncDisposable {
+  readonly #options: SessionOptions;
+  readonly #queue = new PQueue({ concurrency: 1 });
+  readonly #bridge: BridgeServer;
+  readonly #keeper: SandboxKeeper;
+  readonly #registrar: ServerRegistrar;
+  readonly #closing = new AbortController();
+  #running: { readonly stop: AbortController; readonly calls: CellCalls; readonly timeoutMs: number } | undefined;
+  /** Set when a sandbox was lost between cells: the next cell's answer says so. */
+  #hadKernel = false;
+
+  constructor(options: SessionOptions) {
+    const { broker, installer, logger } = options;
+    this.#options = options;
+    this.#bridge = new BridgeServer({
+      logger,
+      handlers: {
+        callTool: (call, { signal }) => this.#callTool(call, signal),
+        installPackage: (requirement, { signal }) =>
+          installer.install(requirement, { signal, origin: "kernel", onProgress: () => undefined }),
+      },
+    });
+    this.#keeper = new SandboxKeeper({
+      prepare: options.prepare,
+      open: (signal) => options.openSandbox({ signal, onBridgeConnection: (stream) => this.#bridge.accept(stream) }),
+      logger,
+    });
+    this.#registrar = new ServerRegistrar({ broker, sandbox: (wait) => this.#keeper.get(wait), logger });
+  }
+
+  /** Begins to open the sandbox; calls wait for it. */
+  start(): void {
+    this.#keeper.start();
+  }
+
+  async executeCell(code: string, options: ExecuteOptions): Promise<CellResult> {
+    return this.#inTurn(options.signal, () => this.#execute(code, options));
+  }
+
+  /** A new kernel; a running cell is stopped first. */
+  async reset(options: WaitOptions): Promise<void> {
+    this.#running?.stop.abort({ type: "reset" } satisfies StopReason);
+    await this.#inTurn(options.signal, async () => {
+      const live = this.#keeper.live;
+      this.#hadKernel = false;
+      if (live === undefined) {
+        await this.#keeper.get(options);
+        return;
+      }
+      try {
+        await live.replaceKernel();
+      } catch (error) {
+        this.#options.logger.warn("reset takes a new sandbox", { error: messageOf(error) });
+        await this.#keeper.discard();
+        await this.#keeper.get(options);
+      }
+    });
+  }
+
+  /** Connects an MCP server and generates its Python API. */
+  registerServer(name: string, params: unknown, options: RegistrationOptions): Promise<RegisteredServer> {
+    return this.#registrar.register(name, params, options);
+  }
+
+  /** A registered server announced other tools. */
+  toolsChanged(server: string, tools: readonly UpstreamTool[]): void {
+    void this.#registrar.toolsChanged(server, tools, this.#closing.signal);
+  }
+
+  async installPackage(requirement: string, options: InstallOptions): Promise<string> {
+    await this.#options.prepare({ signal: options.signal, onStep: options.onStep });
+    const install: InstallerOptions = { signal: options.signal, origin: "user", onProgress: options.onText };
+    return this.#options.installer.install(requirement, install);
+  }
+
+  readOutput(id: string): Promise<string | undefined> {
+    return this.#options.cellFiles.readOutput(id);
+  }
+
+  readModule(server: string, module: string): Promise<string | undefined> {
+    return this.#options.readModule(server, module);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort(new IpyboxError("sandbox-gone", "the server is shutting down"));
+    this.#queue.clear();
+    // Together: an upstream that is slow to end must not keep the sandbox.
+    await Promise.allSettled([
+      this.#keeper[Symbol.asyncDispose](),
+      this.#bridge[Symbol.asyncDispose](),
+      this.#options.broker[Symbol.asyncDispose](),
+    ]);
+    await this.#options.release[Symbol.asyncDispose]();
+  }
+
+  async #inTurn<T>(signal: AbortSignal, action: () => Promise<T>): Promise<T> {
+    const result = await this.#queue.add(async () => {
+      signal.throwIfAborted();
+      this.#closing.signal.throwIfAborted();
+      return action();
+    });
+    // Between calls nobody waits for the processor that the spare kernel's start takes.
+    if (this.#queue.size === 0) this.#keeper.live?.prepareSpare();
+    return result;
+  }
+
+  async #execute(code: string, options: ExecuteOptions): Promise<CellResult> {
+    const { logger, cellFiles, memoryLimitBytes } = this.#options;
+    const { live, notices } = await this.#readyKernel(options);
+    const running = { stop: new AbortController(), calls: new CellCalls(), timeoutMs: options.timeoutMs };
+    this.#running = running;
+    const startedAt = performance.now();
+    try {
+      const outcome = await runCell(live, code, {
+        timeoutMs: options.timeoutMs,
+        signal: AbortSignal.any([options.signal, running.stop.signal, this.#closing.signal]),
+        onText: options.onText,
+        onStop: () => running.calls.cancelAll(),
+        memoryLimitBytes,
+        logger,
+      });
+      if (outcome.sandboxLost) void this.#replaceSandbox();
+      const { text, truncation } = await cellFiles.fit(outcome.output.text, options.maxOutputChars);
+      return {
+        status: outcome.status,
+        text,
+        truncation,
+        pictures: await cellFiles.save(outcome.output.pictures),
+        notices: [...notices, ...outcome.notices],
+        durationMs: performance.now() - startedAt,
+        executionCount: outcome.executionCount,
+        stateKept: outcome.stateKept && notices.length === 0,
+        toolCalls: running.calls.records,
+      };
+    } finally {
+      this.#running = undefined;
+    }
+  }
+
+  /** A sandbox with a live kernel, and what happened to the one before, if the client does not know yet. */
+  async #readyKernel(options: WaitOptions): Promise<{ live: LiveSandbox; notices: string[] }> {
+    const present = this.#keeper.live;
+    const lost = this.#hadKernel && present?.kernel.death !== undefined;
+    const gone = this.#hadKernel && present === undefined;
+    if (lost) await present.replaceKernel().catch(() => this.#keeper.discard());
+    const live = await this.#keeper.get(options);
+    this.#hadKernel = true;
+    if (!lost && !gone) return { live, notices: [] };
+    const what = gone ? "The sandbox ended" : "The kernel died";
+    return { live, notices: [`[${what} before this cell; it ran in a new one; variables and imports are lost]`] };
+  }
+
+  async #replaceSandbox(): Promise<void> {
+    this.#hadKernel = false; // the cell's own answer has said so
+    await this.#keeper.discard();
+    this.#keeper.start();
+  }
+
+  #callTool(call: ToolCall, signal: AbortSignal): Promise<CallToolResultLike> {
+    const { broker } = this.#options;
+    const running = this.#running;
+    if (running === undefined) return broker.call(call, { signal, timeoutMs: CALL_OUTSIDE_CELL_MS });
+    const { calls, timeoutMs } = running;
+    return calls.record(call.server, call.tool, () =>
+      broker.call(call, { signal: AbortSignal.any([signal, calls.signal]), timeoutMs }),
+    );
+  }
+}
+
+/** A thread may call while no cell runs: it then has the default timeout of a cell. */
+const CALL_OUTSIDE_CELL_MS = 120_000;
