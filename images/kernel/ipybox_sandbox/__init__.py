@@ -1,0 +1,1 @@
+"""What runs inside a sandbox: init, gateway, fork server and kernels, bridge client, API generation, installer."""

@@ -1,0 +1,135 @@
+"""What the host can ask the gateway for over HTTP. See docs/architecture.md."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from jupyter_client.jsonutil import json_default
+from kernel_gateway.jupyter_websocket import JupyterWebsocketPersonality
+from kernel_gateway.services.kernels.handlers import MainKernelHandler
+from kernel_gateway.services.kernels.handlers import default_handlers as kernel_handlers
+from tornado.iostream import StreamClosedError
+from tornado.web import HTTPError, RequestHandler
+
+from ipybox_sandbox.generator import GenerationError, Generator
+from ipybox_sandbox.kernels import KERNEL_NAME
+
+_MAX_WAITING_EVENTS = 1000
+
+
+class Events:
+    """Tells every listener of `GET /ipybox/events` what happens."""
+
+    def __init__(self) -> None:
+        self._listeners: set[asyncio.Queue[dict[str, Any]]] = set()
+
+    def publish(self, event: dict[str, Any]) -> None:
+        for listener in self._listeners:
+            if listener.qsize() < _MAX_WAITING_EVENTS:
+                listener.put_nowait(event)
+
+    def listen(self) -> asyncio.Queue[dict[str, Any]]:
+        listener: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._listeners.add(listener)
+        return listener
+
+    def leave(self, listener: asyncio.Queue[dict[str, Any]]) -> None:
+        self._listeners.discard(listener)
+
+
+class StartKernelHandler(MainKernelHandler):
+    """`POST /api/kernels`, with the environment and the directory that Jupyter's own handler does not take."""
+
+    async def post(self) -> None:
+        body = self.get_json_body() or {}
+        env = body.get("env", {})
+        cwd = body.get("cwd", self.settings["ipybox_workspace"])
+        if body.get("name", KERNEL_NAME) != KERNEL_NAME:
+            raise HTTPError(400, "no such kernel: %s", body["name"])
+        if not isinstance(env, dict) or not all(map(_is_variable, env.items())) or not isinstance(cwd, str):
+            raise HTTPError(400, "env must be an object of strings, cwd a string")
+        kernel_id = await self.kernel_manager.start_kernel(kernel_name=KERNEL_NAME, env=env, cwd=cwd)
+        self.set_status(201)
+        self.finish(json.dumps(self.kernel_manager.kernel_model(kernel_id), default=json_default))
+        self.settings["ipybox_on_kernel_up"]()
+
+
+class EventsHandler(RequestHandler):
+    """`GET /ipybox/events`: JSON lines without end."""
+
+    _task: asyncio.Task[Any] | None = None
+
+    async def get(self) -> None:
+        events: Events = self.settings["ipybox_events"]
+        self._task = asyncio.current_task()
+        self.set_header("Content-Type", "application/x-ndjson")
+        listener = events.listen()
+        try:
+            await self._tell({"event": "hello"})
+            while True:
+                await self._tell(await listener.get())
+        except (StreamClosedError, asyncio.CancelledError):
+            pass  # the listener has left
+        finally:
+            events.leave(listener)
+
+    async def _tell(self, event: dict[str, Any]) -> None:
+        self.write(json.dumps(event) + "\n")
+        await self.flush()
+
+    def on_connection_close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+class GenerateHandler(RequestHandler):
+    """`POST /ipybox/generate`: writes the package of one server's tools into the workspace."""
+
+    _task: asyncio.Task[Any] | None = None
+
+    async def post(self) -> None:
+        generator: Generator = self.settings["ipybox_generator"]
+        self._task = asyncio.current_task()
+        try:
+            body = json.loads(self.request.body)
+            request = {
+                "workspace": self.settings["ipybox_workspace"],
+                "server": body["server"],
+                "tools": body["tools"],
+            }
+        except (ValueError, KeyError, TypeError) as error:
+            raise HTTPError(400, "not a generation request") from error
+        try:
+            answer = await generator.generate(request)
+        except GenerationError as error:
+            self.set_status(422)
+            answer = {"error": str(error)}
+        except asyncio.CancelledError:
+            return  # the host no longer waits
+        self.finish(answer)
+
+    def on_connection_close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+class SandboxPersonality(JupyterWebsocketPersonality):
+    """The kernel routes of the Jupyter server and ours; no others."""
+
+    def create_request_handlers(self) -> list[Any]:
+        routes = [
+            (path, StartKernelHandler if path == "/api/kernels" else handler) for path, handler in kernel_handlers
+        ]
+        return [*routes, ("/ipybox/events", EventsHandler), ("/ipybox/generate", GenerateHandler)]
+
+
+def create_personality(*args: Any, **kwargs: Any) -> SandboxPersonality:
+    """Where the Kernel Gateway looks for its routes."""
+    return SandboxPersonality(*args, **kwargs)
+
+
+def _is_variable(item: tuple[Any, Any]) -> bool:
+    name, value = item
+    return isinstance(value, str) and bool(name) and "=" not in name and "\0" not in name + value

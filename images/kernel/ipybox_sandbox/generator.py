@@ -1,0 +1,106 @@
+"""The worker that generates Python APIs, kept warm beside the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import sys
+from typing import Any
+
+from ipybox_sandbox import process
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+
+class GenerationError(Exception):
+    """The worker refused, or ended in the middle."""
+
+
+class Generator:
+    """One worker process, asked one thing at a time and started anew when it has ended."""
+
+    def __init__(self, command: tuple[str, ...] = (sys.executable, "-I", "-m", "ipybox_sandbox.apigen.worker")) -> None:
+        self._command = command
+        self._turn = asyncio.Lock()
+        self._worker: asyncio.subprocess.Process | None = None
+        self._ids = itertools.count(1)
+
+    async def warm_up(self) -> None:
+        """Starts the worker, so that the first request need not wait for its imports."""
+        async with self._turn:
+            try:
+                await self._running()
+            except GenerationError as error:
+                print(f"generator: {error}", file=sys.stderr, flush=True)
+
+    async def generate(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The worker's result. Cancelling ends the worker: it may never answer."""
+        async with self._turn:
+            request_id = next(self._ids)
+            worker = await self._running()
+            try:
+                line = await _ask(worker, json.dumps({"id": request_id, **request}).encode() + b"\n")
+            except BaseException:
+                self._end(worker)
+                raise
+            reply = _parse(line)
+            if reply.get("id") != request_id:
+                self._end(worker)
+                raise GenerationError("The generator ended unexpectedly")
+            if "error" in reply:
+                raise GenerationError(str(reply["error"]))
+            result: dict[str, Any] = reply["result"]
+            return result
+
+    async def _running(self) -> asyncio.subprocess.Process:
+        if self._worker is not None and self._worker.returncode is None:
+            return self._worker
+        worker = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=process.base_environment(),
+            cwd="/",
+            limit=MAX_MESSAGE_BYTES,
+        )
+        try:
+            if not _parse(await _read_line(worker)).get("ready"):
+                raise GenerationError("The generator could not be started")
+        except BaseException:
+            self._end(worker)
+            raise
+        self._worker = worker
+        return worker
+
+    def _end(self, worker: asyncio.subprocess.Process) -> None:
+        self._worker = None
+        if worker.returncode is None:
+            worker.kill()
+
+
+async def _ask(worker: asyncio.subprocess.Process, line: bytes) -> bytes:
+    assert worker.stdin is not None  # a pipe was asked for
+    worker.stdin.write(line)
+    try:
+        await worker.stdin.drain()
+    except ConnectionError:
+        return b""
+    return await _read_line(worker)
+
+
+async def _read_line(worker: asyncio.subprocess.Process) -> bytes:
+    assert worker.stdout is not None  # a pipe was asked for
+    try:
+        return await worker.stdout.readline()
+    except ValueError as error:
+        raise GenerationError("The generator's answer is too long") from error
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    """The object in `line`; an empty one when the worker has ended or wrote something else."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}

@@ -1,0 +1,202 @@
+"""The first process of a sandbox: holds the lifeline to the host, reaps, and ends everything when either side ends.
+
+Standard library only, and started with `python -I`: nothing that a cell can write is ever imported here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+import json
+import os
+import re
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from ipybox_sandbox import process
+from ipybox_sandbox.paths import Paths
+from ipybox_sandbox.process_tree import kill_descendants, reap
+
+MAX_ORDER_BYTES = 1024 * 1024
+MAX_LINE_CHARS = 8192
+READ_BYTES = 32 * 1024
+ORDER_SECONDS = 30
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs until the control connection or the work ends; the exit code is 0 when the host ended it."""
+    parser = argparse.ArgumentParser(prog="ipybox-init", description=__doc__)
+    Paths.add_options(parser)
+    paths = Paths.from_options(parser.parse_args(argv))
+    # Walls come first: what is set here holds for everything that is started below. A second system call filter
+    # belongs here too.
+    os.umask(0o022)
+    # The one signal that would reach PID 1: Linux drops those that it has no handler for, and Python handles this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    process.forbid_inspection()
+    process.forbid_new_privileges()
+    process.adopt_orphans()
+    code = 1
+    try:
+        code = _serve(paths)
+    except OSError as error:
+        print(f"init: {error}", file=sys.stderr, flush=True)
+    finally:
+        kill_descendants(os.getpid())
+        os._exit(code)
+
+
+def _serve(paths: Paths) -> int:
+    with socket.socket(socket.AF_UNIX) as control:
+        control.connect(paths.gateway_socket)
+        _send(control, {"role": "init", "version": 1})
+        order = _read_order(control)
+        if order["mode"] == "session":
+            return _watch(control, _start_session(paths, order["token"], order["workspace"]))
+        if order["mode"] == "task":
+            return _run_task(control, order["module"], order["args"])
+        raise OSError(f"unknown mode: {order['mode']!r}")
+
+
+def _read_order(control: socket.socket) -> dict[str, Any]:
+    deadline = time.monotonic() + ORDER_SECONDS
+    line = b""
+    while not line.endswith(b"\n"):
+        control.settimeout(max(0.001, deadline - time.monotonic()))
+        data = control.recv(READ_BYTES)
+        if not data or len(line) > MAX_ORDER_BYTES:
+            raise OSError("the host gave no order")
+        line += data
+    control.settimeout(None)
+    order: dict[str, Any] = json.loads(line)
+    return order
+
+
+def _start_session(paths: Paths, token: str, workspace: str) -> dict[str, subprocess.Popen[bytes]]:
+    to_gateway, to_fork_server = socket.socketpair()
+    token_reading, token_writing = os.pipe()
+    with to_gateway, to_fork_server:
+        fork_server = _start(
+            "fork_server", [f"--gateway-fd={to_gateway.fileno()}", *paths.to_arguments()], [to_gateway.fileno()]
+        )
+        gateway = _start(
+            "gateway",
+            [
+                f"--fork-server-fd={to_fork_server.fileno()}",
+                f"--token-fd={token_reading}",
+                f"--workspace={workspace}",
+                *paths.to_arguments(),
+            ],
+            [to_fork_server.fileno(), token_reading],
+        )
+    os.close(token_reading)
+    with os.fdopen(token_writing, "w") as pipe:
+        pipe.write(token)
+    return {"gateway": gateway, "fork server": fork_server}
+
+
+def _watch(control: socket.socket, helpers: dict[str, subprocess.Popen[bytes]]) -> int:
+    """Waits for the end of the control connection (0) or of a helper (1)."""
+    wakeup, _ = process.wake_on_child_exit()
+    with selectors.DefaultSelector() as selector:
+        selector.register(control, selectors.EVENT_READ)
+        selector.register(wakeup, selectors.EVENT_READ)
+        while True:
+            process.drain(wakeup)
+            ended = reap()
+            for name, helper in helpers.items():
+                if helper.pid in ended:
+                    code = os.waitstatus_to_exitcode(ended[helper.pid])
+                    _send(control, {"event": "log", "text": f"the {name} ended with code {code}"})
+                    return 1
+            ready = {key.fileobj for key, _ in selector.select()}
+            if control in ready and not _is_open(control):
+                return 0
+
+
+def _run_task(control: socket.socket, module: str, args: Sequence[str]) -> int:
+    if not re.fullmatch(r"[a-z_]+(\.[a-z_]+)*", module):
+        raise OSError(f"not a module name: {module!r}")
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    wakeup, _ = process.wake_on_child_exit()
+    task = _start(module, list(args), [], output=writing)
+    os.close(writing)
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    pending = ""
+    with selectors.DefaultSelector() as selector:
+        selector.register(control, selectors.EVENT_READ)
+        selector.register(reading, selectors.EVENT_READ)
+        selector.register(wakeup, selectors.EVENT_READ)
+        status: int | None = None
+        while status is None:
+            ready = {key.fileobj for key, _ in selector.select()}
+            if control in ready and not _is_open(control):
+                return 0
+            if wakeup in ready:
+                process.drain(wakeup)
+                status = reap().get(task.pid)
+            # What the task wrote before its end is in the pipe by now; what its orphans write later is nobody's.
+            if reading in ready or status is not None:
+                pending, at_end = _forward(control, reading, decoder, pending)
+                if at_end:
+                    selector.unregister(reading)
+    code = os.waitstatus_to_exitcode(status)
+    _send_output(control, pending)
+    _send(control, {"event": "exit", "code": 128 - code if code < 0 else code})
+    return 0
+
+
+def _forward(
+    control: socket.socket, reading: int, decoder: codecs.IncrementalDecoder, pending: str
+) -> tuple[str, bool]:
+    """Sends the whole lines that are in the pipe; returns the rest of a line, and whether the pipe has ended."""
+    while True:
+        try:
+            data = os.read(reading, READ_BYTES)
+        except BlockingIOError:
+            return pending, False
+        pending += decoder.decode(data, final=not data)
+        if not data:
+            return pending, True
+        complete = max(pending.rfind("\n") + 1, len(pending) - MAX_LINE_CHARS)
+        _send_output(control, pending[:complete] if complete > 0 else "")
+        pending = pending[max(0, complete) :]
+
+
+def _send_output(control: socket.socket, text: str) -> None:
+    for start in range(0, len(text), MAX_LINE_CHARS):
+        _send(control, {"event": "output", "text": text[start : start + MAX_LINE_CHARS]})
+
+
+def _start(module: str, args: list[str], descriptors: list[int], output: int | None = None) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-I", "-m", f"ipybox_sandbox.{module}", *args],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        pass_fds=descriptors,
+        env=process.base_environment(),
+    )
+
+
+def _is_open(control: socket.socket) -> bool:
+    """The host says nothing after its order, so what can be read here is the end."""
+    try:
+        return bool(control.recv(READ_BYTES))
+    except OSError:
+        return False
+
+
+def _send(control: socket.socket, event: dict[str, Any]) -> None:
+    control.sendall(json.dumps(event).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""IPython's kernel, set up for the sandbox: what differs from ipykernel's own, and nothing else."""
+
+from __future__ import annotations
+
+import linecache
+import subprocess
+from typing import Any, NoReturn
+
+import zmq
+from ipykernel.compiler import XCachingCompiler
+from ipykernel.ipkernel import IPythonKernel
+from ipykernel.kernelapp import IPKernelApp
+from ipykernel.zmqshell import ZMQInteractiveShell
+from IPython.core.error import StdinNotImplementedError
+from traitlets import Type
+from traitlets.config import Config
+
+from ipybox_sandbox.output import CapturedStream, OutputThread
+
+_CONFIG = Config(
+    {
+        "HistoryManager": {"enabled": False},
+        "InteractiveShell": {"colors": "nocolor"},
+        "InteractiveShellApp": {"ignore_cwd": True},
+        "IPCompleter": {"use_jedi": False},
+    }
+)
+
+
+class RawSourceCompiler(XCachingCompiler):
+    """Tracebacks show cells as they were written: `!cmd` instead of `get_ipython().system("cmd")`."""
+
+    def cache(self, transformed_code: str, number: int = 0, raw_code: str | None = None) -> str:
+        name: str = super().cache(transformed_code, number, raw_code)
+        if raw_code is not None and raw_code != transformed_code:
+            lines = [line + "\n" for line in raw_code.splitlines()]
+            linecache.cache[name] = (len(raw_code), None, lines, name)
+        return name
+
+
+class SandboxShell(ZMQInteractiveShell):
+    def init_instance_attrs(self) -> None:
+        super().init_instance_attrs()
+        self.compile = RawSourceCompiler()  # the kernel insists on a compiler_class of its own
+
+    def init_environment(self) -> None:
+        """None: the environment is set already, and ipykernel's would ask programs for colours."""
+
+    def system_piped(self, cmd: str) -> None:
+        """`!cmd`. Its output is captured at the descriptors, where it keeps its place among the cell's own."""
+        command = self.var_expand(cmd, depth=1)
+        code = subprocess.call(command, shell=True, executable="/bin/bash", stdin=subprocess.DEVNULL)
+        self.user_ns["_exit_code"] = code
+
+    system = system_piped
+
+
+class SandboxKernel(IPythonKernel):
+    shell_class = Type(SandboxShell)
+
+    def raw_input(self, prompt: str = "") -> NoReturn:
+        raise StdinNotImplementedError("There is nobody to answer: input() is not available here.")
+
+    def getpass(self, prompt: str = "", stream: Any = None) -> NoReturn:
+        raise StdinNotImplementedError("There is nobody to answer: getpass() is not available here.")
+
+
+class SandboxKernelApp(IPKernelApp):
+    kernel_class = Type(SandboxKernel)
+    outstream_class = f"{CapturedStream.__module__}.{CapturedStream.__name__}"
+
+    def __init__(self, **traits: Any) -> None:
+        # 1 stands for a parent that is not to be watched: the subreaper takes care.
+        super().__init__(config=_CONFIG, parent_handle=1, **traits)
+
+    def _bind_socket(self, s: Any, port: int) -> int:
+        # At the default of 1,000 messages ZeroMQ drops output, and once the idle state with it.
+        s.sndhwm = 0
+        s.rcvhwm = 0
+        bound: int = super()._bind_socket(s, port)
+        return bound
+
+    def init_iopub(self, context: Any) -> None:
+        socket = context.socket(zmq.XPUB)
+        socket.linger = 1000
+        self.iopub_port = self._bind_socket(socket, self.iopub_port)
+        self.configure_tornado_logger()
+        self.iopub_thread = OutputThread(socket, self.session)
+        self.iopub_thread.start()
+        self.iopub_socket = self.iopub_thread.background_socket
+
+    def init_heartbeat(self) -> None:
+        """None: the subreaper tells of the kernel's end."""
+
+    def load_config_file(self, suppress_errors: Any = None) -> None:
+        """None: a cell could have written it, and a new kernel starts afresh."""
+
+    def _run_startup_files(self) -> None:
+        """None, for the same reason."""

@@ -1,0 +1,47 @@
+"""Where things are inside a sandbox: by default as in the image; engines without a container and tests pass others."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass, fields
+
+FONT_CACHE = "/opt/ipybox/matplotlib"
+"""matplotlib's font list, made when the image was built."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The directories of one sandbox; each is also a command line option of the same name."""
+
+    run: str = "/run/ipybox"
+    """The host's sockets."""
+    kernels: str = "/run/ipybox-kernels"
+    """Connection files and ipc sockets of kernels."""
+    packages: str = "/opt/ipybox/packages"
+    """The workspace's package volume; `current` in it links to the newest generation."""
+
+    @property
+    def gateway_socket(self) -> str:
+        return os.path.join(self.run, "gateway.sock")
+
+    @property
+    def tools_socket(self) -> str:
+        return os.path.join(self.run, "tools.sock")
+
+    @property
+    def current_packages(self) -> str:
+        return os.path.join(self.packages, "current")
+
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        for field in fields(cls):
+            parser.add_argument(f"--{field.name}", default=field.default)
+
+    @classmethod
+    def from_options(cls, options: argparse.Namespace) -> Paths:
+        return cls(**{field.name: getattr(options, field.name) for field in fields(cls)})
+
+    def to_arguments(self) -> list[str]:
+        """The options that give these paths to another program of the sandbox."""
+        return [f"--{field.name}={getattr(self, field.name)}" for field in fields(self)]
