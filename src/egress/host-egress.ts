@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { Dispatcher } from "undici";
 import type { Logger } from "../common/logger.ts";
+import { isAllowed, parseAllowRule, type AllowRule } from "./allow-list.ts";
 import { ConnectProxy } from "./connect-proxy.ts";
 import { EgressServer } from "./egress-server.ts";
 import { createHostDispatcher, readCaBundles } from "./host-http.ts";
@@ -13,6 +14,8 @@ export interface HostEgressOptions {
   /** `--index-url` and `--extra-index-url`. */
   readonly indexUrl: string | undefined;
   readonly extraIndexUrls: readonly string[];
+  /** `--allow-private`: hosts of requirements' URLs that may have private addresses. */
+  readonly allowPrivate: readonly string[];
   /** The server's own environment: pip's and proxies' variables. */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly home: string;
@@ -25,13 +28,15 @@ export interface HostEgressOptions {
 export class HostEgress implements AsyncDisposable {
   readonly #options: HostEgressOptions;
   readonly #indexes: readonly PackageIndex[];
+  readonly #allowedPrivate: readonly AllowRule[];
   readonly #cache: WheelCache;
   #http: { readonly dispatcher: Dispatcher; readonly caBundle: string } | undefined;
 
-  /** Throws `invalid-configuration` when an index is no http(s) URL. */
+  /** Throws `invalid-configuration` when an index is no http(s) URL, or a host no host name. */
   constructor(options: HostEgressOptions) {
     this.#options = options;
     this.#indexes = resolveIndexes(options);
+    this.#allowedPrivate = options.allowPrivate.map((text) => parseAllowRule(text, "--allow-private"));
     this.#cache = new WheelCache({ directory: join(options.stateDir, "wheels"), maxBytes: CACHE_BYTES });
   }
 
@@ -51,9 +56,11 @@ export class HostEgress implements AsyncDisposable {
       logger,
     });
     if (target === undefined) return new EgressServer({ index });
+    const rule = { host: target.host, wildcard: false, ports: [target.port] };
     const proxy = new ConnectProxy({
-      allowed: [{ host: target.host, wildcard: false, ports: [target.port] }],
-      allowedPrivate: [],
+      allowed: [rule],
+      // That host only: an installer has no business with the others.
+      allowedPrivate: isAllowed(this.#allowedPrivate, target.host, target.port) ? [rule] : [],
       proxyFor: (host, port) => proxyFromEnvironment(env, host, port),
       logger,
     });
