@@ -9,7 +9,8 @@ import { within } from "../common/time.ts";
 
 /** The longest message of an upstream. A tool's result has to fit the bridge as well, which is half of it. */
 export const MAX_MESSAGE_BYTES = 32 * 1024 * 1024;
-const RESULT_TOO_LARGE = -32001;
+/** The code of the error that stands in for an answer which is too large to be read. */
+export const RESULT_TOO_LARGE = -32098;
 
 const KEPT_ERROR_CHARACTERS = 8192;
 const ERROR_LINES = 12;

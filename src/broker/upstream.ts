@@ -11,6 +11,7 @@ import type { Logger } from "../common/logger.ts";
 import { formatDuration } from "../common/time.ts";
 import type { Connection } from "./connect.ts";
 import { describeFailure, mcpMessage } from "./failure.ts";
+import { RESULT_TOO_LARGE } from "./process-transport.ts";
 import type { Redactor } from "./redaction.ts";
 import { listAllTools, type UpstreamTool } from "./tool-list.ts";
 
@@ -178,12 +179,15 @@ export class Upstream implements AsyncDisposable {
       if (signal.reason instanceof IpyboxError) return signal.reason;
       return new IpyboxError("tool-cancelled", `The call of ${name}.${tool} was cancelled`);
     }
-    if (error instanceof McpError && !this.#closed) {
-      if (error.code !== REQUEST_TIMEOUT) return this.#toolError(mcpMessage(error));
+    if (isTimeout(error)) {
       return new IpyboxError("tool-timeout", `${name}.${tool} did not answer within ${formatDuration(timeoutMs)}`, {
         hint: "Give the cell a longer timeout.",
       });
     }
+    if (error instanceof McpError && error.code === RESULT_TOO_LARGE) {
+      return new IpyboxError("tool-result-too-large", `${name}.${tool}: ${mcpMessage(error)}`);
+    }
+    if (error instanceof McpError && !this.#closed) return this.#toolError(mcpMessage(error));
     if (error instanceof z.core.$ZodError) return this.#toolError("The server's answer is no MCP tool result");
     return await this.#broken(error);
   }
@@ -225,6 +229,12 @@ export class Upstream implements AsyncDisposable {
       this.#options.logger.warn("An upstream's changed tools could not be listed", fields);
     }
   }
+}
+
+/** A timeout of ours, not an error of the server's that happens to have the same code. */
+function isTimeout(error: unknown): boolean {
+  if (!(error instanceof McpError) || error.code !== REQUEST_TIMEOUT) return false;
+  return typeof error.data === "object" && error.data !== null && "timeout" in error.data;
 }
 
 export function unknownTool(server: string, tool: string, known: Iterable<string>): IpyboxError {

@@ -14,7 +14,7 @@ const MiB = 1024 * 1024;
 /** Kernel code's end of the wire, with no manners of its own. */
 class Wire {
   readonly socket: Socket;
-  readonly #answers: AsyncIterator<string>;
+  readonly #answers: AsyncIterator<string, undefined>;
 
   constructor(socket: Socket) {
     this.socket = socket;
@@ -32,8 +32,8 @@ class Wire {
 
   /** The next answer, or undefined at the end of the connection. */
   async answer(): Promise<Record<string, unknown> | undefined> {
-    const { done, value } = await this.#answers.next();
-    return done === true ? undefined : (JSON.parse(value) as Record<string, unknown>);
+    const next = await this.#answers.next();
+    return next.done === true ? undefined : (JSON.parse(next.value) as Record<string, unknown>);
   }
 }
 
@@ -245,15 +245,15 @@ describe("hostile bytes", () => {
 
 describe("limits", () => {
   test("the 65th call in flight is an error, and a place is free again after a cancellation", async () => {
-    const wires = await Promise.all([dial(), dial()]);
-    for (let id = 0; id < 64; id += 1) wires[id % 2]?.call(id, "wait");
+    const [first, second] = await Promise.all([dial(), dial()]);
+    for (let id = 0; id < 64; id += 1) (id % 2 === 0 ? first : second).call(id, "wait");
     await upstreams.until(() => upstreams.started.length === 64);
-    wires[0]?.call("over", "echo");
-    expect(await wires[0]?.answer()).toMatchObject({ id: "over", error: { data: { kind: "limit" } } });
-    wires[0]?.send({ jsonrpc: "2.0", method: "cancelled", params: { id: 0 } });
-    expect(await wires[0]?.answer()).toMatchObject({ id: 0 });
-    wires[0]?.call("again", "echo");
-    expect(await wires[0]?.answer()).toMatchObject({ id: "again", result: {} });
+    first.call("over", "echo");
+    expect(await first.answer()).toMatchObject({ id: "over", error: { data: { kind: "limit" } } });
+    first.send({ jsonrpc: "2.0", method: "cancelled", params: { id: 0 } });
+    expect(await first.answer()).toMatchObject({ id: 0 });
+    first.call("again", "echo");
+    expect(await first.answer()).toMatchObject({ id: "again", result: {} });
   });
 
   test("of 100 connections 64 are served and the others told why not", async () => {
