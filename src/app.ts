@@ -71,7 +71,7 @@ export async function openApp(config: Config, options: AppOptions = {}): Promise
         allowWorkspaceUpstream: config.allowWorkspaceUpstream,
         elicit: options.elicit,
       },
-      packages: { indexUrl: config.indexUrl, extraIndexUrls: config.extraIndexUrl },
+      packages: { indexUrl: config.indexUrl, extraIndexUrls: config.extraIndexUrl, allowPrivate: config.allowPrivate },
       version: VERSION,
       logger,
     }),

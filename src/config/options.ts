@@ -154,6 +154,12 @@ export const OPTIONS = {
     help: "Python packages baked into the kernel image",
     commands: ALL_WITH_ENGINE,
   }),
+  allowPrivate: option(texts, {
+    value: "HOST",
+    repeatable: true,
+    help: "Host of a package's URL that may have a private address",
+    commands: ["run"],
+  }),
   indexUrl: option(z.url({ protocol: /^https?$/, error: "must be an http or https URL" }), {
     value: "URL",
     defaultText: "pip's own configuration, else PyPI",
@@ -212,7 +218,7 @@ type Always =
   | "tmpSize"
   | "logLevel"
   | "logFormat";
-type Repeatable = "mount" | "expose" | "noRedact" | "extraIndexUrl" | "mask" | "protect" | "unprotect";
+type Repeatable = "allowPrivate" | "mount" | "expose" | "noRedact" | "extraIndexUrl" | "mask" | "protect" | "unprotect";
 
 /** The configuration, checked and converted: sizes in bytes, lists always there, the rest undefined when not given. */
 export type Config = { readonly [Name in Always | Repeatable]: ValueOf<Name> } & {

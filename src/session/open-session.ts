@@ -6,7 +6,7 @@ import type { Elicit } from "../broker/elicitation.ts";
 import { ToolBroker } from "../broker/tool-broker.ts";
 import { ReleaseStack } from "../common/lifecycle.ts";
 import type { Logger } from "../common/logger.ts";
-import { createInstallerEgress } from "../egress/installer-egress.ts";
+import { HostEgress } from "../egress/host-egress.ts";
 import { PackageInstaller } from "../packages/installer.ts";
 import type { ExtraMount, SandboxEngine, SandboxSpec } from "../sandbox/engine.ts";
 import { plantEmptyEnvFile } from "../workspace/env-placeholder.ts";
@@ -43,7 +43,11 @@ export interface OpenSessionOptions {
     readonly allowWorkspaceUpstream: boolean;
     readonly elicit: Elicit | undefined;
   };
-  readonly packages: { readonly indexUrl: string | undefined; readonly extraIndexUrls: readonly string[] };
+  readonly packages: {
+    readonly indexUrl: string | undefined;
+    readonly extraIndexUrls: readonly string[];
+    readonly allowPrivate: readonly string[];
+  };
   readonly version: string;
   readonly logger: Logger;
 }
@@ -71,13 +75,9 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
       mounts: options.mounts,
     };
   };
-  const egress = createInstallerEgress({
-    ...options.packages,
-    env: options.env,
-    home: options.home,
-    stateDir: options.stateDir,
-    logger,
-  });
+  const egress = stack.use(
+    new HostEgress({ ...options.packages, env: options.env, home: options.home, stateDir: options.stateDir, logger }),
+  );
 
   // The session and its broker know of each other: tools that change are the session's business.
   const changed: { notify?: Session["toolsChanged"] } = {};
@@ -108,7 +108,7 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
       workspace: workspace.path,
       stateDir: workspaceState,
       runInstaller: async (args, task) => engine.runTask({ ...(await spec()), module: "installer", args }, task),
-      openEgress: (target) => egress.open(target),
+      openEgress: (target) => egress.openInstaller(target),
       indexCount: egress.indexCount,
       logger,
     }),

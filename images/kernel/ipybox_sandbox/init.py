@@ -135,6 +135,7 @@ def _run_task(control: socket.socket, module: str, args: Sequence[str]) -> int:
         selector.register(reading, selectors.EVENT_READ)
         selector.register(wakeup, selectors.EVENT_READ)
         status: int | None = None
+        at_end = False
         while status is None:
             ready = {key.fileobj for key, _ in selector.select()}
             if control in ready and not _is_open(control):
@@ -143,7 +144,7 @@ def _run_task(control: socket.socket, module: str, args: Sequence[str]) -> int:
                 process.drain(wakeup)
                 status = reap().get(task.pid)
             # What the task wrote before its end is in the pipe by now; what its orphans write later is nobody's.
-            if reading in ready or status is not None:
+            if not at_end and (reading in ready or status is not None):
                 pending, at_end = _forward(control, reading, decoder, pending)
                 if at_end:
                     selector.unregister(reading)
