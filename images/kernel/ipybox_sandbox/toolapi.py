@@ -214,7 +214,7 @@ class ToolText(str):
         if self:
             print(self)
         for picture in pictures:
-            display(picture)
+            display(picture)  # type: ignore[no-untyped-call]
 
 
 def text_of(result: Mapping[str, Any]) -> ToolText:

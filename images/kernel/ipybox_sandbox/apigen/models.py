@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from datamodel_code_generator import DataModelType, PythonVersion
 from datamodel_code_generator._shared_types import LiteralType
@@ -16,7 +17,7 @@ from datamodel_code_generator.format import DatetimeClassType
 from datamodel_code_generator.model import get_data_model_types
 from datamodel_code_generator.parser.jsonschema import JsonSchemaParser
 
-from ipybox_sandbox.apigen.schema import NO_DEFAULT, ClassSpec, FieldSpec, ToolSchema
+from ipybox_sandbox.apigen.schema import DEFINITIONS, NO_DEFAULT, ClassSpec, FieldSpec, ToolSchema
 from ipybox_sandbox.apigen.text import docstring, literal
 
 _ROOT = "Document"
@@ -32,23 +33,39 @@ class UnmodelledError(Exception):
     """The generator's answer is not of the kind that is taken over."""
 
 
-def render_models(schema: ToolSchema) -> str:
-    """Source of the classes `Params`, perhaps `Result`, and what they need, without imports.
+def render_models(schemas: Sequence[ToolSchema]) -> list[str]:
+    """Source of each tool's classes, `Params`, perhaps `Result` and what they need, without imports.
+
+    Tools are taken together, because most of what the generator does it does once a document.
 
     Raises:
         Exception: of whatever kind the generator raises; UnmodelledError for an answer that is not understood.
     """
-    tree = ast.parse(_generate(schema.definitions))
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef) and node.name != _ROOT}
-    if missing := schema.definitions.keys() - classes.keys():
-        raise UnmodelledError(f"{len(missing)} definitions have no class")
-    if classes.keys() - schema.definitions.keys():
-        raise UnmodelledError("the generator made classes of its own")
-    rebuilt = [name for name in map(_rebuilt_class, tree.body) if name in classes]
-    printer = _Printer(schema)
-    sources = [printer.class_source(node) for node in classes.values()]
-    calls = "\n".join(f"{name}.model_rebuild()" for name in rebuilt)
-    return "\n\n\n".join([*sources, *([calls] if calls else [])])
+    prefixes = [f"Tool{index}Class" for index in range(len(schemas))]
+    document = {
+        prefix + name: _prefixed(node, prefix)
+        for prefix, schema in zip(prefixes, schemas, strict=True)
+        for name, node in schema.definitions.items()
+    }
+    tree = ast.parse(_generate(document))
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name != _ROOT]
+    if sorted(node.name for node in classes) != sorted(document):
+        raise UnmodelledError("the generator's classes are not those of the schema")
+    rebuilt = [name for name in map(_rebuilt_class, tree.body) if name is not None]
+    return [
+        _Printer(schema, prefix).source(classes, rebuilt) for prefix, schema in zip(prefixes, schemas, strict=True)
+    ]
+
+
+def _prefixed(node: Any, prefix: str) -> Any:
+    """The node with its references going to the prefixed definitions."""
+    if isinstance(node, dict):
+        return {key: _prefixed(value, prefix) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_prefixed(value, prefix) for value in node]
+    if isinstance(node, str) and node.startswith(DEFINITIONS):
+        return f"{DEFINITIONS}{prefix}{node.removeprefix(DEFINITIONS)}"
+    return node
 
 
 def _generate(definitions: Mapping[str, object]) -> str:
@@ -87,51 +104,57 @@ def _rebuilt_class(statement: ast.stmt) -> str | None:
 class _Printer:
     """Prints classes: types as the generator has them, everything else as the schema has it."""
 
-    def __init__(self, schema: ToolSchema) -> None:
+    def __init__(self, schema: ToolSchema, prefix: str) -> None:
         self._schema = schema
-        self._types = _PLAIN_TYPES | set(schema.definitions)
+        self._names = {prefix + name: name for name in schema.definitions}
+        self._types = {name: name for name in _PLAIN_TYPES} | self._names
 
-    def class_source(self, node: ast.ClassDef) -> str:
-        spec = self._schema.classes.get(node.name)
-        return self._root_model(node) if spec is None else self._model(node, spec)
+    def source(self, classes: Sequence[ast.ClassDef], rebuilt: Sequence[str]) -> str:
+        own = [self._class(node, self._names[node.name]) for node in classes if node.name in self._names]
+        calls = [f"{self._names[name]}.model_rebuild()" for name in rebuilt if name in self._names]
+        return "\n\n\n".join([*own, *(["\n".join(calls)] if calls else [])])
 
-    def _root_model(self, node: ast.ClassDef) -> str:
+    def _class(self, node: ast.ClassDef, name: str) -> str:
+        spec = self._schema.classes.get(name)
+        return self._root_model(node, name) if spec is None else self._model(node, name, spec)
+
+    def _root_model(self, node: ast.ClassDef, name: str) -> str:
         match node.bases:
             case [ast.Subscript(value=ast.Name(id="RootModel"), slice=content)]:
                 # A base is evaluated at once, so that names of later classes stay quoted.
-                return f"class {node.name}(RootModel[{self._type(content)}]):\n    pass"
-            case [ast.Name(id=base)] if base in self._schema.definitions:
-                return f"class {node.name}(RootModel[{base}]):\n    pass"
+                return f"class {name}(RootModel[{self._type(content)}]):\n    pass"
+            case [ast.Name(id=base)] if base in self._names:
+                return f"class {name}(RootModel[{self._names[base]}]):\n    pass"
             case _:
-                raise UnmodelledError(f"unknown base of {node.name}")
+                raise UnmodelledError("an unknown base")
 
-    def _model(self, node: ast.ClassDef, spec: ClassSpec) -> str:
+    def _model(self, node: ast.ClassDef, class_name: str, spec: ClassSpec) -> str:
         match node.bases:
             case [ast.Name(id="BaseModel")]:
                 pass
             case _:
-                raise UnmodelledError(f"unknown base of {node.name}")
+                raise UnmodelledError("an unknown base")
         types = {
             statement.target.id: statement.annotation
             for statement in node.body
             if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
         }
         if types.keys() != spec.fields.keys():
-            raise UnmodelledError(f"the fields of {node.name} are not those of the schema")
+            raise UnmodelledError("the fields of a class are not those of the schema")
         config = f'model_config = ConfigDict(extra="{spec.extra}", populate_by_name=True)'
         fields = [_field_source(name, self._type(types[name]), spec.fields[name]) for name in spec.fields]
         documentation = [docstring(spec.description, indent="    "), ""] if spec.description else []
         body = [*documentation, config, *([""] if fields else []), *fields]
-        return "\n".join([f"class {node.name}(BaseModel):", *(f"    {line}" if line else "" for line in body)])
+        return "\n".join([f"class {class_name}(BaseModel):", *(f"    {line}" if line else "" for line in body)])
 
     def _type(self, node: ast.expr) -> str:
         match node:
             case ast.Name(id=name) if name in self._types:
-                return name
+                return self._types[name]
             case ast.Constant(value=None):
                 return "None"
             case ast.Constant(value=str(name)) if name in self._types:
-                return literal(name)
+                return literal(self._types[name])
             case ast.BinOp(left=left, op=ast.BitOr(), right=right):
                 return f"{self._type(left)} | {self._type(right)}"
             case ast.Subscript(value=ast.Name(id="Literal"), slice=values):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -15,6 +15,7 @@ from ipybox_sandbox.apigen.verify import verify_module
 
 MAX_SOURCE_CHARS = 1_000_000
 MAX_DESCRIPTION_CHARS = 20_000
+BATCH_TOOLS = 10
 
 # All of pydantic's and typing's, used or not: people add models to these files by hand.
 _IMPORTS = """\
@@ -53,13 +54,31 @@ class Module:
     fallback: str | None
 
 
-def generate_module(server: str, tool: Tool) -> Module:
-    """A module that imports, whatever the schemas say: at worst its arguments are `dict[str, Any]`."""
+def generate_modules(server: str, tools: Sequence[Tool]) -> list[Module]:
+    """A module for every tool, in order. Each imports, whatever the schemas say: at worst its arguments are untyped."""
+    modules: list[Module] = []
+    for batch in _batches(tools):
+        try:
+            schemas = [read_tool_schema(tool.input_schema, tool.output_schema) for tool in batch]
+            models = render_models(schemas)
+            modules += [_checked(server, *each) for each in zip(batch, models, (s.notes for s in schemas), strict=True)]
+        except Exception:
+            # One of them is bad, and tells nobody which: each by itself.
+            modules += [_generate_alone(server, tool) for tool in batch]
+    return modules
+
+
+def _batches(tools: Sequence[Tool]) -> Iterator[Sequence[Tool]]:
+    for start in range(0, len(tools), BATCH_TOOLS):
+        yield tools[start : start + BATCH_TOOLS]
+
+
+def _generate_alone(server: str, tool: Tool) -> Module:
     notes: list[str] = []
     for input_schema, output_schema in _attempts(tool):
         try:
             schema = read_tool_schema(input_schema, output_schema)
-            return _checked(server, tool, render_models(schema), [*notes, *schema.notes])
+            return _checked(server, tool, render_models([schema])[0], [*notes, *schema.notes])
         except Exception as error:
             # Whatever the generator or pydantic stumbled over: the next attempt asks for less.
             notes = notes or [f"the schema could not be modelled: {_words(error)}"]

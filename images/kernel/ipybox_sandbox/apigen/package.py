@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ipybox_sandbox.apigen.module import MAX_SOURCE_CHARS, Module, Tool, generate_module
+from ipybox_sandbox.apigen.module import MAX_SOURCE_CHARS, Tool, generate_modules
 from ipybox_sandbox.apigen.text import docstring, literal, readable
 
 TOOLS_DIRECTORY = "mcptools"
@@ -82,7 +82,7 @@ def write_package(workspace: str, server: str, tools: Sequence[Tool]) -> list[tu
 def _check_names(server: str, tools: Sequence[Tool]) -> None:
     names = [server, *(tool.module for tool in tools)]
     for name in names:
-        if not (name.isascii() and name.isidentifier() and len(name) <= 200) or name.startswith("__"):
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,199}", name) or re.fullmatch(r"__.*__", name):
             raise ValueError(f"not a module name: {name[:100]!r}")
     if len({tool.module for tool in tools}) != len(tools):
         raise ValueError("two tools have the same module name")
@@ -93,18 +93,18 @@ def _generate(
 ) -> tuple[dict[str, bytes], dict[str, _Entry], list[tuple[str, str | None]]]:
     files: dict[str, bytes] = {"__init__.py": _init_source(server, tools).encode()}
     entries = {"__init__.py": _Entry(_sha256(files["__init__.py"]), "", None)}
-    modules: list[tuple[str, str | None]] = []
+    origins = {tool.module: _origin(server, tool) for tool in tools}
     for tool in tools:
-        name, origin = f"{tool.module}.py", _origin(server, tool)
+        name = f"{tool.module}.py"
         entry = known.get(name)
         content = _read(old, name, _MAX_FILE_BYTES) if old is not None and entry is not None else None
-        if entry is None or entry.origin != origin or content is None or _sha256(content) != entry.sha256:
-            module: Module = generate_module(server, tool)
-            content = module.source.encode()
-            entry = _Entry(_sha256(content), origin, module.fallback)
-        files[name], entries[name] = content, entry
-        modules.append((tool.module, entry.fallback))
-    return files, entries, modules
+        if entry is not None and entry.origin == origins[tool.module] and _sha256(content or b"") == entry.sha256:
+            files[name], entries[name] = content or b"", entry
+    missing = [tool for tool in tools if f"{tool.module}.py" not in files]
+    for tool, module in zip(missing, generate_modules(server, missing), strict=True):
+        name, content = f"{tool.module}.py", module.source.encode()
+        files[name], entries[name] = content, _Entry(_sha256(content), origins[tool.module], module.fallback)
+    return files, entries, [(tool.module, entries[f"{tool.module}.py"].fallback) for tool in tools]
 
 
 def _init_source(server: str, tools: Sequence[Tool]) -> str:
@@ -120,11 +120,12 @@ def _init_source(server: str, tools: Sequence[Tool]) -> str:
     names = ", ".join(literal(tool.module) for tool in tools)
     return (
         f"{docstring(readable(chr(10).join(lines)))}\n\n"
-        "from types import ModuleType\n\n"
-        "from ipybox_sandbox.toolapi import load_tool_module\n\n"
-        f"__all__ = [{names}]\n\n\n"
-        "def __getattr__(name: str) -> ModuleType:\n"
-        "    return load_tool_module(__name__, name, __all__)\n"
+        # Capitals, since modules of tools are lower case: an import here would hide a tool of that name.
+        "from types import ModuleType as _MODULE\n\n"
+        "from ipybox_sandbox.toolapi import load_tool_module as _LOAD\n\n"
+        f"_TOOLS = [{names}]\n\n\n"
+        "def __getattr__(name: str) -> _MODULE:\n"
+        "    return _LOAD(__name__, name, _TOOLS)\n"
     )
 
 

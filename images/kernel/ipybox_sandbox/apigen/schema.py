@@ -27,6 +27,9 @@ MAX_DEPTH = 40
 MAX_ENUM_VALUES = 500
 MAX_DESCRIPTION_CHARS = 4_000
 
+DEFINITIONS = "#/$defs/"
+"""How references in the document begin."""
+
 NO_DEFAULT = object()
 UNTYPED = object()
 """In place of a schema: any object."""
@@ -464,7 +467,7 @@ def _is_structural(schema: Mapping[str, Any]) -> bool:
 
 
 def _reference_to(name: str) -> Node:
-    return {"$ref": f"#/$defs/{name}"}
+    return {"$ref": DEFINITIONS + name}
 
 
 def _without(node: Node, alias: str) -> Node:
