@@ -16,7 +16,7 @@ import type {
 import { duplexPair } from "./duplex-pair.ts";
 
 export interface FakeEngineOptions {
-  /** The gateway's end of a stream that the host took. By default an HTTP server that answers `GET /api`. */
+  /** The gateway's end of a stream that the host took. By default an HTTP server that says hello on `/ipybox/events`. */
   readonly onGatewayStream?: (stream: Duplex, sandbox: FakeSandbox) => void;
   /** What a task does. By default it fails as Python does for a module that is not there. */
   readonly onTask?: (spec: TaskSpec, options: TaskOptions) => Promise<TaskResult>;
@@ -46,7 +46,7 @@ export class FakeEngine implements SandboxEngine {
     options.signal.throwIfAborted();
     if (this.#closed) throw new IpyboxError("sandbox-gone", "The engine is shutting down");
     await orAborted(Promise.resolve(this.#options.onLaunch?.(spec)), options.signal);
-    const sandbox = new FakeSandbox(spec, options, this.#options.onGatewayStream ?? serveApi());
+    const sandbox = new FakeSandbox(spec, options, this.#options.onGatewayStream ?? serveEvents());
     this.sandboxes.push(sandbox);
     return sandbox;
   }
@@ -135,11 +135,10 @@ export class FakeSandbox implements Sandbox {
 }
 
 /** A gateway of one route, as much as the engine contract needs. */
-function serveApi(): (stream: Duplex) => void {
+function serveEvents(): (stream: Duplex) => void {
   const listener: RequestListener = (request, response) => {
-    response.statusCode = request.url === "/api" ? 200 : 404;
-    response.setHeader("content-type", "application/json");
-    response.end(JSON.stringify({ version: "fake" }));
+    response.statusCode = request.url === "/ipybox/events" ? 200 : 404;
+    response.write('{"event":"hello"}\n');
   };
   const server = createServer(listener);
   return (stream) => void server.emit("connection", stream);

@@ -1,6 +1,6 @@
 import { createHash, type Hash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
-import { join, relative, sep } from "node:path";
+import { join, posix } from "node:path";
 import { Readable } from "node:stream";
 import { pack } from "tar-fs";
 
@@ -12,7 +12,7 @@ export interface BuildContext {
   readonly requirements: string | undefined;
 }
 
-const UNUSED_DIRECTORIES = new Set(["tests", "__pycache__", ".ruff_cache", ".pytest_cache", ".mypy_cache"]);
+const UNUSED_DIRECTORIES = new Set(["tests", "__pycache__"]);
 /** Keeps modes equal whatever the umask of the checkout was. */
 const MODES = { fmode: 0o644, dmode: 0o755 };
 
@@ -45,14 +45,20 @@ export async function packContext(context: BuildContext, caBundle: string): Prom
   return Readable.from(tar); // tar-fs has streams of its own kind
 }
 
-async function contextFiles(directory: string): Promise<string[]> {
-  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
-  return entries
-    .filter((entry) => entry.isFile() && !entry.name.endsWith(".pyc"))
-    .map((entry) => relative(directory, join(entry.parentPath, entry.name)).split(sep))
-    .filter((parts) => !parts.some((part) => UNUSED_DIRECTORIES.has(part)))
-    .map((parts) => parts.join("/"))
-    .sort();
+/** Paths below `directory`, sorted. Hidden ones (a virtual environment, caches) are a developer's. */
+async function contextFiles(directory: string, below = ""): Promise<string[]> {
+  const entries = await readdir(join(directory, below), { withFileTypes: true });
+  const used = entries.filter(
+    ({ name }) => !name.startsWith(".") && !name.endsWith(".pyc") && !UNUSED_DIRECTORIES.has(name),
+  );
+  const nested = await Promise.all(
+    used.map((entry) => {
+      const path = posix.join(below, entry.name);
+      if (entry.isDirectory()) return contextFiles(directory, path);
+      return entry.isFile() ? [path] : [];
+    }),
+  );
+  return nested.flat().sort();
 }
 
 function addField(hash: Hash, value: string | Buffer): void {

@@ -40,10 +40,12 @@ describe("the build context's hash", () => {
     expect(new Set(hashes).size).toBe(5);
   });
 
-  it("does not change with tests and compiled files", async () => {
+  it("does not change with tests, compiled and hidden files", async () => {
     const before = await hashContext(context());
     await writeFile(join(directory, "tests", "test_a.py"), "");
     await writeFile(join(directory, "package", "__pycache__", "a.pyc"), "");
+    await mkdir(join(directory, ".venv"));
+    await writeFile(join(directory, ".venv", "python"), "");
     expect(await hashContext(context())).toBe(before);
   });
 });

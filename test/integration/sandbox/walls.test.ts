@@ -1,0 +1,121 @@
+import { chown, mkdir, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Sandbox, SandboxSpec } from "../../../src/sandbox/engine.ts";
+import { type DockerUnderTest, docker, GID, makeDockerUnderTest, runInside, UID } from "./docker-harness.ts";
+
+const signal = new AbortController().signal;
+let subject: DockerUnderTest;
+beforeAll(async () => {
+  subject = await makeDockerUnderTest();
+  await subject.engine.prepare({ signal, onProgress: () => undefined });
+}, 900_000);
+afterAll(() => subject[Symbol.asyncDispose]());
+
+const launch = (spec: SandboxSpec) =>
+  subject.engine.launch(spec, { signal, onBridgeConnection: (stream) => stream.destroy() });
+const shell = async (sandbox: Sandbox, script: string) =>
+  (await runInside(sandbox, ["sh", "-c", `cd ${sandbox.workspacePath}; ${script}`])).output.trim();
+
+describe("a container of a session", () => {
+  let sandbox: Sandbox;
+  let spec: SandboxSpec;
+  beforeAll(async () => {
+    spec = await subject.newSpec();
+    sandbox = await launch(spec);
+  });
+  afterAll(() => sandbox[Symbol.asyncDispose]());
+
+  it.each([
+    ["runs as the workspace's user", "id -u; id -g", `${UID}\n${GID}`],
+    ["has no capability, not even in its bounding set", "grep CapBnd /proc/self/status", "CapBnd:\t0000000000000000"],
+    ["can gain no privileges", "grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1"],
+    ["runs under a seccomp filter", "grep Seccomp: /proc/self/status", "Seccomp:\t2"],
+    ["has no network interface but the loopback", "ls /sys/class/net", "lo"],
+    ["is called ipybox", "hostname", "ipybox"],
+    ["can't write outside its directories", "touch /usr/x /etc/x /opt/ipybox/x 2>&1 | grep -c 'Read-only'", "3"],
+    ["can't write to the package volume", "touch /opt/ipybox/packages/x 2>&1 | grep -c 'Read-only'", "1"],
+    ["can't make sockets of its own beside ours", "touch /run/ipybox/x 2>&1 | grep -c 'Read-only'", "1"],
+    ["may run programs in /tmp", "cp /bin/true /tmp/t && /tmp/t && echo ran", "ran"],
+    ["may run programs in its home", "cp /bin/true ~/t && ~/t && echo ran", "ran"],
+    ["has a home of its own", "stat -c %u:%g ~", `${UID}:${GID}`],
+    ["has a bounded /tmp", "df --output=size -B1 /tmp | tail -1", `${64 * 1024 ** 2}`],
+    ["has the workspace at both places", "touch here; ls /workspace", "here"],
+    ["writes no core files", "ulimit -c", "0"],
+  ])("%s", async (_what, script, expected) => {
+    expect(await shell(sandbox, script)).toBe(expected);
+  });
+
+  it("starts in the workspace, whose own path it has even below /tmp", async () => {
+    expect(sandbox.workspacePath).toBe(spec.workspace.path);
+    expect((await docker.getContainer(`ipybox-${sandbox.id}`).inspect()).Config.WorkingDir).toBe(spec.workspace.path);
+  });
+
+  it("makes files that belong to the user", async () => {
+    await shell(sandbox, "echo hi > made; mkdir -p /workspace/deep");
+    for (const name of ["made", "deep"]) {
+      const found = await stat(join(spec.workspace.path, name));
+      expect([found.uid, found.gid]).toEqual([UID, GID]);
+    }
+  });
+
+  it("shows no secret of the server in its configuration", async () => {
+    const { Config } = await docker.getContainer(`ipybox-${sandbox.id}`).inspect();
+    expect(Config.Env.map((entry) => entry.split("=")[0]).sort()).toEqual(["HOME", "LANG", "PATH", "USER"]);
+  });
+});
+
+describe("masks and protections", () => {
+  let sandbox: Sandbox;
+  beforeAll(async () => {
+    const workspace = await subject.makeWorkspace();
+    const at = (name: string) => join(workspace.path, name);
+    await mkdir(at("sub"));
+    await mkdir(at(".git"));
+    for (const name of [".env", "sub/.env", ".git/config", "CLAUDE.md"]) await writeFile(at(name), "SECRET=1");
+    // Nothing but the mounts is in the way.
+    for (const name of ["sub", ".git", ".env", "sub/.env", ".git/config", "CLAUDE.md"]) await chown(at(name), UID, GID);
+    const masked = [at(".env"), at("sub/.env")];
+    sandbox = await launch(
+      await subject.newSpec({ workspace: { ...workspace, masked, protected: [at(".git"), at("CLAUDE.md")] } }),
+    );
+  });
+  afterAll(() => sandbox[Symbol.asyncDispose]());
+
+  for (const place of [".", "/workspace"]) {
+    it.each([
+      ["masked files read as empty", "cat .env sub/.env; echo done", "done"],
+      [
+        "masked files can't be written",
+        "(echo x >> .env || echo x >> sub/.env) 2>/dev/null || echo refused",
+        "refused",
+      ],
+      ["masked files can't be removed", "rm -f .env 2>&1 | grep -c busy", "1"],
+      ["masked files can't be renamed", "mv sub/.env x 2>&1 | grep -c busy", "1"],
+      ["protected directories can be read", "cat .git/config", "SECRET=1"],
+      ["protected directories can't be written", "touch .git/hooks 2>&1 | grep -c Read-only", "1"],
+      ["protected directories can't be renamed", "mv .git x 2>&1 | grep -c busy", "1"],
+      ["protected files can't be written", "(echo x >> CLAUDE.md) 2>&1 | grep -c Read-only", "1"],
+    ])(`at ${place}: %s`, async (_what, script, expected) => {
+      const output = await shell(sandbox, `cd ${place}; ${script}`);
+      expect(output.split("\n").at(-1)).toBe(expected);
+    });
+  }
+});
+
+describe("extra mounts", () => {
+  it("are read-only unless told otherwise", async () => {
+    const [data, results] = [await subject.makeWorkspace(), await subject.makeWorkspace()];
+    await using sandbox = await launch(
+      await subject.newSpec({
+        mounts: [
+          { source: data.path, target: "/data", readOnly: true },
+          { source: results.path, target: "/results", readOnly: false },
+        ],
+      }),
+    );
+    expect(await shell(sandbox, "touch /data/x 2>&1 | grep -c Read-only; touch /results/x && ls /results")).toBe(
+      "1\nx",
+    );
+  });
+});
