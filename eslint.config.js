@@ -24,5 +24,9 @@ export default defineConfig(
       ],
     },
   },
-  { files: ["*.js", "**/*.mjs"], extends: [tseslint.configs.disableTypeChecked] },
+  {
+    files: ["*.js", "**/*.mjs"],
+    extends: [tseslint.configs.disableTypeChecked],
+    languageOptions: { globals: { console: "readonly", performance: "readonly", process: "readonly" } },
+  },
 );

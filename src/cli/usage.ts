@@ -31,7 +31,7 @@ export function optionSyntax(name: OptionName): string {
 }
 
 function defaultOf(option: Option): string {
-  const text = option.defaultText ?? option.default;
+  const text = (option.defaultText ?? option.default)?.replaceAll("`", "");
   const repeatable = option.repeatable === true ? "; repeatable" : "";
   return text === undefined ? (repeatable === "" ? "" : " (repeatable)") : ` (default ${text}${repeatable})`;
 }

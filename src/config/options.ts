@@ -79,7 +79,7 @@ export const OPTIONS = {
   }),
   envFile: option(text, {
     value: "PATH",
-    defaultText: "<workspace>/.env",
+    defaultText: "`.env` in the workspace",
     help: "Variables for placeholders and kernels; the process environment wins over it",
     commands: ["run", "doctor"],
   }),
