@@ -22,7 +22,7 @@ export function httpTransport(
 ): Transport {
   const url = httpUrl(params.url);
   const requestInit = { headers: params.headers };
-  const bounded = boundedFetch(options.onBroken);
+  const bounded = boundedFetch(kind, options.onBroken);
   if (kind === "streamable_http") return new StreamableHTTPClientTransport(url, { requestInit, fetch: bounded });
   // eslint-disable-next-line @typescript-eslint/no-deprecated -- servers that speak nothing else are still around
   return new SSEClientTransport(url, { requestInit, fetch: bounded });
@@ -44,29 +44,42 @@ function httpUrl(text: string): URL {
 }
 
 /** `fetch` whose answers hold no line (that is, no message) over the limit and don't break off silently. */
-function boundedFetch(onBroken: (error: unknown) => void) {
+function boundedFetch(kind: "streamable_http" | "sse", onBroken: (error: unknown) => void) {
   return async (url: string | URL, init?: RequestInit): Promise<Response> => {
     const response = await fetch(url, init);
     if (!response.body) return response;
-    // A stream of notifications (GET) may end and be opened again; the answer to a call (POST) may not.
-    const report = init?.method === "POST" ? onBroken : () => undefined;
+    const isPost = init?.method === "POST";
+    const watch: StreamWatch = {
+      // With SSE all answers come in one stream (GET), whose end is the session's. With streamable HTTP the answer to a
+      // call (POST) must not break off, while the stream of notifications may, and is opened again.
+      onEnd: kind === "sse" && !isPost ? () => onBroken(new Error("the event stream ended")) : () => undefined,
+      onError: (kind === "sse") === isPost ? () => undefined : onBroken,
+    };
     const { status, statusText, headers } = response;
-    const bounded = new Response(boundLines(response.body, report), { status, statusText, headers });
+    const bounded = new Response(boundLines(response.body, watch), { status, statusText, headers });
     // The SDK resolves redirects and endpoints against it; a constructed response has none.
     Object.defineProperty(bounded, "url", { value: response.url });
     return bounded;
   };
 }
 
-function boundLines(body: ReadableStream<Uint8Array>, onBroken: (error: unknown) => void): ReadableStream<Uint8Array> {
+interface StreamWatch {
+  readonly onEnd: () => void;
+  readonly onError: (error: unknown) => void;
+}
+
+function boundLines(body: ReadableStream<Uint8Array>, watch: StreamWatch): ReadableStream<Uint8Array> {
   const reader = body.getReader();
   let lineBytes = 0;
+  let wanted = true;
   return new ReadableStream<Uint8Array>({
     async pull(controller) {
       try {
         const { done, value } = await reader.read();
+        if (!wanted) return;
         if (done) {
           controller.close();
+          watch.onEnd();
           return;
         }
         const newline = value.lastIndexOf(NEWLINE);
@@ -76,9 +89,12 @@ function boundLines(body: ReadableStream<Uint8Array>, onBroken: (error: unknown)
       } catch (error) {
         await reader.cancel(error).catch(() => undefined);
         controller.error(error);
-        onBroken(error);
+        watch.onError(error);
       }
     },
-    cancel: (reason) => reader.cancel(reason),
+    cancel: (reason) => {
+      wanted = false;
+      return reader.cancel(reason);
+    },
   });
 }

@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
 import { IpyboxError } from "../common/errors.ts";
@@ -94,9 +95,9 @@ async function processTarget(name: string, params: StdioParams, options: Opening
   const { writableDirectories, allowWorkspaceUpstream } = options;
   const env = upstreamEnvironment(options.hostEnvironment, params.env, writableDirectories);
   const cwd = params.cwd ?? (await privateDirectory(name, options.directory));
-  if (!isAbsolute(cwd)) {
-    throw new IpyboxError("invalid-server-params", `cwd is not an absolute path: ${cwd}`, {
-      hint: "Give an absolute path of the host, or leave cwd out: the server gets a private directory then.",
+  if (!isAbsolute(cwd) || statSync(cwd, { throwIfNoEntry: false })?.isDirectory() !== true) {
+    throw new IpyboxError("invalid-server-params", `cwd is not the absolute path of a directory: ${cwd}`, {
+      hint: "Give a directory of the host, or leave cwd out: the server gets a private directory then.",
     });
   }
   const { command, args } = params;

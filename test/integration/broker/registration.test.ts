@@ -109,6 +109,8 @@ describe("failing to register says why", () => {
       "upstream-start-failed",
       "300 ms",
     ],
+    ["no such directory", { command: "node", cwd: "/no/such" }, "invalid-server-params", "/no/such"],
+    ["a relative directory", { command: "node", cwd: "." }, "invalid-server-params", "absolute path"],
     ["no HTTP URL", { url: "file:///etc/passwd" }, "invalid-server-params", "file:///etc/passwd"],
     ["an unknown host", { url: "http://no-such-host.invalid/mcp" }, "upstream-start-failed", "host not found"],
   ];
