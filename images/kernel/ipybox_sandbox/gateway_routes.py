@@ -14,7 +14,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 
 from ipybox_sandbox.generator import GenerationError, Generator
-from ipybox_sandbox.kernels import KERNEL_NAME
+from ipybox_sandbox.kernels import KERNEL_NAME, KernelStartError
 
 _MAX_WAITING_EVENTS = 1000
 
@@ -50,7 +50,10 @@ class StartKernelHandler(MainKernelHandler):
             raise HTTPError(400, "no such kernel: %s", body["name"])
         if not isinstance(env, dict) or not all(map(_is_variable, env.items())) or not isinstance(cwd, str):
             raise HTTPError(400, "env must be an object of strings, cwd a string")
-        kernel_id = await self.kernel_manager.start_kernel(kernel_name=KERNEL_NAME, env=env, cwd=cwd)
+        try:
+            kernel_id = await self.kernel_manager.start_kernel(kernel_name=KERNEL_NAME, env=env, cwd=cwd)
+        except KernelStartError as error:
+            raise HTTPError(500, str(error).replace("%", "%%")) from error
         self.set_status(201)
         self.finish(json.dumps(self.kernel_manager.kernel_model(kernel_id), default=json_default))
         self.settings["ipybox_on_kernel_up"]()
@@ -100,7 +103,9 @@ class GenerateHandler(RequestHandler):
                 "tools": body["tools"],
             }
         except (ValueError, KeyError, TypeError) as error:
-            raise HTTPError(400, "not a generation request") from error
+            self.set_status(400)
+            self.finish({"error": f"not a generation request: {type(error).__name__}"})
+            return
         try:
             answer = await generator.generate(request)
         except GenerationError as error:

@@ -42,11 +42,11 @@ class Generator:
             try:
                 line = await _ask(worker, json.dumps({"id": request_id, **request}).encode() + b"\n")
             except BaseException:
-                self._end(worker)
+                await self._end(worker)
                 raise
             reply = _parse(line)
             if reply.get("id") != request_id:
-                self._end(worker)
+                await self._end(worker)
                 raise GenerationError("The generator ended unexpectedly")
             if "error" in reply:
                 raise GenerationError(str(reply["error"]))
@@ -68,15 +68,23 @@ class Generator:
             if not _parse(await _read_line(worker)).get("ready"):
                 raise GenerationError("The generator could not be started")
         except BaseException:
-            self._end(worker)
+            await self._end(worker)
             raise
         self._worker = worker
         return worker
 
-    def _end(self, worker: asyncio.subprocess.Process) -> None:
+    async def close(self) -> None:
+        """Ends the worker; the next request starts another."""
+        async with self._turn:
+            if self._worker is not None:
+                await self._end(self._worker)
+
+    async def _end(self, worker: asyncio.subprocess.Process) -> None:
         self._worker = None
         if worker.returncode is None:
             worker.kill()
+        # To the end of its output, so that the loop is done with its pipes.
+        await worker.communicate()
 
 
 async def _ask(worker: asyncio.subprocess.Process, line: bytes) -> bytes:

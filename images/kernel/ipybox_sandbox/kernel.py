@@ -33,7 +33,7 @@ OWN_VARIABLES = {
 # A kernel's memory is what the container's is spent on, so it is what has to go when there is none left.
 _OOM_SCORE = "500"
 # Whatever a cell does to the processors, init, gateway and fork server get their turn, or nobody could stop it.
-_NICENESS = 10
+_NICENESS = 19
 
 _IMPORTED_BY_A_KERNEL = (
     "IPython.core.completerlib",

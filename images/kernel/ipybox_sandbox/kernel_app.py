@@ -83,6 +83,7 @@ class SandboxKernelApp(IPKernelApp):
     def init_iopub(self, context: Any) -> None:
         socket = context.socket(zmq.XPUB)
         socket.linger = 1000
+        socket.xpub_verbose = True  # greets every subscriber, not only the first; the gateway waits for it
         self.iopub_port = self._bind_socket(socket, self.iopub_port)
         self.configure_tornado_logger()
         self.iopub_thread = OutputThread(socket, self.session)

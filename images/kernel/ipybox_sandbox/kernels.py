@@ -24,6 +24,10 @@ KERNEL_NAME = "ipybox"
 _MAX_EVENT_BYTES = 64 * 1024
 
 
+class KernelStartError(Exception):
+    """A kernel ended before it was ready; the sandbox's log says why."""
+
+
 class KernelProcess:
     """A kernel that has been asked for. `exited` resolves to the cause of its end, once its whole tree is gone."""
 
@@ -57,7 +61,9 @@ class ForkServerClient:
                 if kernel.ready.done():
                     self._on_exit(event["exited"], event["cause"])
                 else:
-                    kernel.ready.set_exception(RuntimeError(f"The kernel ended before it was ready: {event['cause']}"))
+                    kernel.ready.set_exception(
+                        KernelStartError(f"The kernel ended before it was ready: {event['cause']}")
+                    )
 
     async def start(self, kernel_id: str, connection_file: str, env: dict[str, str], cwd: str) -> KernelProcess:
         """Resolves when the kernel has bound its sockets."""

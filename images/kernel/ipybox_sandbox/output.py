@@ -44,10 +44,11 @@ class OutputThread(IOPubThread):
 
 
 class CapturedStream(OutStream):
-    """`sys.stdout` and `sys.stderr`. In a process that a cell forks: ipykernel's own, which sends to the parent."""
+    """`sys.stdout` and `sys.stderr`. In a process that a cell forks it writes lines to the captured descriptor."""
 
     def __init__(self, session: Any, pub_thread: OutputThread, name: str, **_: Any) -> None:
         super().__init__(session, pub_thread, name, watchfd=False)
+        self._child_line = ""
         pub_thread.queue.capture(self, _DESCRIPTORS[name])
 
     def fileno(self) -> int:
@@ -58,7 +59,7 @@ class CapturedStream(OutStream):
         if not isinstance(string, str):
             raise TypeError(f"write() argument must be str, not {type(string).__name__}")
         if not self._is_master_process():
-            super().write(string)
+            self._write_in_child(string)
         elif self.pub_thread is None:
             raise ValueError("I/O operation on closed file")
         else:
@@ -68,9 +69,16 @@ class CapturedStream(OutStream):
     def flush(self) -> None:
         """Text is on its way within moments; messages that follow never overtake it."""
         if not self._is_master_process():
-            super().flush()
+            self._write_in_child("", whole_lines=False)
         elif self.pub_thread is not None:
             self.pub_thread.queue.flush()
+
+    def _write_in_child(self, text: str, whole_lines: bool = True) -> None:
+        self._child_line += text
+        end = self._child_line.rfind("\n") + 1 if whole_lines else len(self._child_line)
+        data, self._child_line = self._child_line[:end].encode(errors="replace"), self._child_line[end:]
+        while data:
+            data = data[os.write(self.fileno(), data) :]
 
 
 class OutputQueue:

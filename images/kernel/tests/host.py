@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import queue
 import secrets
+import select
 import socket
 import struct
 import threading
@@ -32,6 +34,11 @@ class Host:
 
     def close(self) -> None:
         self._listener.close()
+
+    def end_session(self) -> None:
+        """Closes the control connection: the lifeline."""
+        while not self.control.empty():
+            self.control.get().close()
 
     def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """One request on a stream of its own: (status, parsed answer)."""
@@ -64,7 +71,11 @@ class Host:
             except OSError:
                 return
             stream.settimeout(TIMEOUT_SECONDS)
-            preamble = json.loads(_read_line(stream))
+            try:
+                preamble = json.loads(_read_line(stream))
+            except EOFError:  # the other side ended while it dialled
+                stream.close()
+                continue
             if preamble["role"] == "init":
                 stream.sendall(json.dumps(self._order).encode() + b"\n")
                 self.control.put(stream)
@@ -145,8 +156,21 @@ class KernelSocket:
             if opcode == 2:
                 return _unpack(payload)
 
+    def receive_stream(self, text: str) -> None:
+        """Returns when the next output, which must be `text`, has come."""
+        while (message := self.receive()) is not None:
+            if message["kind"] == "stream":
+                assert message["content"]["text"] == text
+                return
+        raise AssertionError("the socket was closed")
+
+    def receive_until_closed(self) -> None:
+        while self.receive() is not None:
+            pass
+
     def close(self) -> None:
         self._file.close()
+        self._stream.shutdown(socket.SHUT_RDWR)
         self._stream.close()
 
     def _send_frame(self, payload: bytes) -> None:
@@ -175,7 +199,8 @@ def request_on(stream: socket.socket, method: str, path: str, body: Any = None) 
     connection.request(method, path, None if body is None else json.dumps(body))
     response = connection.getresponse()
     data = response.read()
-    return response.status, json.loads(data) if data else None
+    is_json = response.headers.get_content_type() == "application/json"
+    return response.status, json.loads(data) if is_json and data else None
 
 
 def is_alive(pid: int) -> bool:
@@ -189,8 +214,6 @@ def is_alive(pid: int) -> bool:
 
 def wait_for_end(pid: int) -> None:
     """Returns when the process is gone; it is an error if that takes long."""
-    import select
-
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -222,6 +245,6 @@ def _pack(channel: bytes, parts: list[bytes]) -> bytes:
 def _unpack(payload: bytes) -> dict[str, Any]:
     (count,) = struct.unpack_from("<Q", payload)
     offsets = struct.unpack_from(f"<{count}Q", payload, 8)
-    parts = [payload[start:end] for start, end in zip(offsets, offsets[1:], strict=False)]
+    parts = [payload[start:end] for start, end in itertools.pairwise(offsets)]
     header, parent, content = (json.loads(parts[index]) for index in (1, 2, 4))
     return {"kind": header["msg_type"], "parent": parent.get("msg_id"), "content": content}

@@ -1,0 +1,147 @@
+"""Init: the lifeline, sessions that lose a helper, tasks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Sandbox, run_init
+from host import wait_for_end
+
+from ipybox_sandbox import init
+
+TIMEOUT_SECONDS = 30
+
+
+def test_closing_the_control_connection_ends_everything_with_code_0() -> None:
+    with run_init({"mode": "session"}) as sandbox:
+        kernel = sandbox.host.connect(sandbox.host.start_kernel())
+        pids = kernel.execute("import os, subprocess; print(os.getpid(), subprocess.Popen(['sleep', '1000']).pid)")
+        children = _children(sandbox.init.pid)
+        sandbox.host.end_session()
+        assert sandbox.init.wait(TIMEOUT_SECONDS) == 0
+        for pid in (*children, *map(int, pids.text.split())):
+            wait_for_end(pid)
+
+
+@pytest.mark.parametrize("helper", ["gateway", "fork_server"])
+def test_the_end_of_a_helper_ends_the_sandbox_and_is_told(helper: str) -> None:
+    with run_init({"mode": "session"}) as sandbox:
+        sandbox.host.streams.get(timeout=TIMEOUT_SECONDS)
+        (pid,) = [pid for pid in _children(sandbox.init.pid) if f"ipybox_sandbox.{helper}" in _command(pid)]
+        os.kill(pid, signal.SIGKILL)
+        assert sandbox.init.wait(TIMEOUT_SECONDS) == 1
+        assert _events(sandbox)[-1]["event"] == "log"
+
+
+def test_signals_that_python_handles_do_not_end_init() -> None:
+    with run_init({"mode": "session"}) as sandbox:
+        os.kill(sandbox.init.pid, signal.SIGINT)
+        os.kill(sandbox.init.pid, signal.SIGCHLD)
+        assert sandbox.host.connect(sandbox.host.start_kernel()).execute("1").text == "1"
+
+
+def test_the_token_is_in_no_command_line_and_no_environment() -> None:
+    with run_init({"mode": "session"}) as sandbox:
+        sandbox.host.streams.get(timeout=TIMEOUT_SECONDS)
+        for pid in (sandbox.init.pid, *_children(sandbox.init.pid)):
+            assert sandbox.host.token not in _command(pid)
+            environment = Path(f"/proc/{pid}/environ").read_text()
+            assert sandbox.host.token not in environment
+            assert pid == sandbox.init.pid or "SECRET" not in environment
+
+
+def test_a_task_tells_its_output_and_its_exit_code(task: Task) -> None:
+    *outputs, last = task.run(
+        "import sys; print('out', flush=True); print('ä' * 20_000, flush=True); print('err', end='', file=sys.stderr);"
+        "sys.exit(3)"
+    )
+    assert last == {"event": "exit", "code": 3}
+    assert "".join(event["text"] for event in outputs) == "out\n" + "ä" * 20_000 + "\nerr"
+    assert all(len(event["text"]) <= init.MAX_LINE_CHARS for event in outputs)
+
+
+def test_a_task_that_is_killed_has_the_exit_code_of_a_shell(task: Task) -> None:
+    assert task.run("import os; os.kill(os.getpid(), 9)") == [{"event": "exit", "code": 137}]
+
+
+def test_a_task_whose_orphan_holds_its_output_open_ends_all_the_same(task: Task) -> None:
+    *_, last = task.run("import subprocess; subprocess.Popen(['sleep', '5'])")
+    assert last == {"event": "exit", "code": 0}
+
+
+def test_a_task_is_given_up_when_the_control_connection_ends(task: Task) -> None:
+    task.host.shutdown(socket.SHUT_WR)
+    assert task.run("import time; time.sleep(1000)") == []
+
+
+def test_a_task_is_a_module_of_the_package(task: Task) -> None:
+    with pytest.raises(OSError, match="not a module name"):
+        init._run_task(task.control, "../x", [])
+
+
+def test_without_a_host_init_says_so_and_ends(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-m", "ipybox_sandbox.init", f"--run={tmp_path}"],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+    )
+    assert done.returncode == 1
+    assert "No such file" in done.stderr
+
+
+class Task:
+    """Runs code as if it were a task's module, and keeps what init tells of it."""
+
+    def __init__(self) -> None:
+        self.host, self.control = socket.socketpair()
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def run(self, code: str) -> list[dict[str, Any]]:
+        assert init._run_task(self.control, "task", [code]) == 0
+        self.control.close()
+        with self.host.makefile() as lines:
+            return [json.loads(line) for line in lines]
+
+    def start(self, module: str, args: list[str], descriptors: list[int], output: int) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen([sys.executable, "-c", *args], stdout=output, stderr=output)
+        self.processes.append(process)
+        return process
+
+
+@pytest.fixture
+def task(monkeypatch: pytest.MonkeyPatch) -> Iterator[Task]:
+    task = Task()
+    monkeypatch.setattr(init, "_start", task.start)
+    yield task
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    task.host.close()
+    task.control.close()
+    for process in task.processes:
+        process.kill()
+        process.wait()
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+
+
+def _events(sandbox: Sandbox) -> list[dict[str, Any]]:
+    """What init told until it closed the control connection."""
+    control = sandbox.host.control.get(timeout=TIMEOUT_SECONDS)
+    with control, control.makefile() as lines:
+        return [json.loads(line) for line in lines]

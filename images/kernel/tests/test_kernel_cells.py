@@ -1,0 +1,148 @@
+"""What a cell sees and what comes of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Sandbox
+from host import KernelSocket
+
+from ipybox_sandbox.kernel import OWN_VARIABLES
+
+
+@pytest.fixture(scope="module")
+def kernel(sandbox: Sandbox) -> Iterator[KernelSocket]:
+    socket = sandbox.host.connect(sandbox.host.start_kernel(env={"X": "v"}))
+    yield socket
+    socket.close()
+
+
+def test_the_last_expression_is_the_result_and_state_is_kept(kernel: KernelSocket) -> None:
+    assert kernel.execute("a = 2; a + 2").outputs == [("execute_result", "4")]
+    assert kernel.execute("_ * a").text == "8"
+
+
+def test_the_environment_holds_the_base_what_was_ordered_and_what_the_kernel_sets_for_itself(
+    kernel: KernelSocket,
+) -> None:
+    names = kernel.execute("import os; print(*sorted(os.environ))").text.split()
+    assert names == sorted(["PATH", "HOME", "USER", "LANG", "X", *OWN_VARIABLES])
+    assert kernel.execute("os.environ['X'], os.environ['TERM']").text == "('v', 'dumb')"
+
+
+def test_output_keeps_the_order_in_which_it_was_written_whoever_wrote_it(kernel: KernelSocket) -> None:
+    cell = kernel.execute(
+        "import os, sys, subprocess\n"
+        "print('1')\n"
+        "print('2', file=sys.stderr)\n"
+        "os.system('echo 3')\n"
+        "subprocess.run(['sh', '-c', 'echo 4 >&2'])\n"
+        "display(5)\n"
+        "os.write(1, b'6\\n')\n"
+        "print('7', end='')\n"
+        "8"
+    )
+    assert cell.text.split() == ["1", "2", "3", "4", "56", "78"]
+    assert cell.outputs[1] == ("stderr", "2\n")
+
+
+def test_no_line_is_lost_and_flushed_lines_share_messages(kernel: KernelSocket) -> None:
+    cell = kernel.execute("for i in range(20_000): print(i, flush=True)")
+    assert cell.text == "".join(f"{i}\n" for i in range(20_000))
+    assert cell.messages < 5_000
+
+
+def test_a_long_line_arrives_whole(kernel: KernelSocket) -> None:
+    assert kernel.execute("print('ä' * 5_000_000)").text == "ä" * 5_000_000 + "\n"
+
+
+def test_lines_of_forked_processes_arrive_whole(kernel: KernelSocket) -> None:
+    cell = kernel.execute(
+        "import multiprocessing\n"
+        "def work(i): print('line', i)\n"
+        "with multiprocessing.get_context('fork').Pool(2) as pool: pool.map(work, range(20))\n"
+    )
+    assert sorted(cell.text.splitlines()) == sorted(f"line {i}" for i in range(20))
+
+
+def test_a_traceback_shows_the_cell_as_it_was_written_without_colours(kernel: KernelSocket) -> None:
+    cell = kernel.execute("print('before')\n!true\n1/0")
+    assert cell.status == "error"
+    assert cell.outputs[0] == ("stdout", "before\n")
+    assert f"Cell In[{cell.count}], line 3" in cell.text
+    assert "      2 !true\n----> 3 1/0" in cell.text
+    assert "\x1b" not in cell.text
+
+
+def test_shell_commands_and_cell_magics_work(kernel: KernelSocket) -> None:
+    assert kernel.execute("name = 'x'\n!echo $name; exit 3").text == "x\n"
+    assert kernel.execute("_exit_code").text == "3"
+    assert kernel.execute("%%bash\necho in bash").text == "in bash\n"
+
+
+def test_input_raises_at_once(kernel: KernelSocket) -> None:
+    assert "StdinNotImplementedError" in kernel.execute("input()").text
+
+
+def test_top_level_await_works(kernel: KernelSocket) -> None:
+    assert kernel.execute("import asyncio\nawait asyncio.sleep(0)\n'awaited'").text == "'awaited'"
+
+
+def test_a_plot_is_shown_without_a_magic(kernel: KernelSocket) -> None:
+    cell = kernel.execute("import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
+    assert "image/png" in cell.mime_types
+
+
+def test_modules_of_the_workspace_import_from_any_directory_as_soon_as_they_are_written(
+    sandbox: Sandbox, kernel: KernelSocket
+) -> None:
+    kernel.execute("%cd /tmp")
+    assert "ModuleNotFoundError" in kernel.execute("import mcptools.late").text
+    _write(sandbox.workspace / "mcptools" / "late.py", "value = 1")
+    assert kernel.execute("import mcptools.late; mcptools.late.value").text == "1"
+
+
+def test_packages_of_the_volume_import_without_a_restart_but_never_replace_the_images(
+    sandbox: Sandbox, kernel: KernelSocket
+) -> None:
+    generation = sandbox.directory / "packages" / "gen-1"
+    _write(generation / "installed_later.py", "value = 1")
+    _write(generation / "tornado" / "queues.py", "raise SystemError")
+    os.symlink("gen-1", sandbox.directory / "packages" / "current")
+    assert kernel.execute("import installed_later, tornado.queues; installed_later.value").text == "1"
+
+
+def test_a_second_kernel_shares_nothing_with_the_first(sandbox: Sandbox, kernel: KernelSocket) -> None:
+    kernel.execute("shared = 1; import random, os; first = random.random()")
+    other = sandbox.host.connect(sandbox.host.start_kernel())
+    assert "NameError" in other.execute("shared").text
+    assert other.execute("import os; 'X' in os.environ").text == "False"
+    assert other.execute("import random; random.random()").text != kernel.execute("first").text
+    other.close()
+
+
+def test_two_sockets_to_one_kernel_both_hear_everything(sandbox: Sandbox) -> None:
+    kernel_id = sandbox.host.start_kernel()
+    first, second = sandbox.host.connect(kernel_id), sandbox.host.connect(kernel_id)
+    assert second.execute("x = 1; x").text == "1"
+    assert first.execute("x").text == "1"
+    first.close()
+    second.close()
+
+
+def test_a_socket_that_is_opened_again_finds_the_kernel_as_it_was(sandbox: Sandbox) -> None:
+    kernel_id = sandbox.host.start_kernel()
+    first = sandbox.host.connect(kernel_id)
+    first.execute("x = 1")
+    first.close()
+    second = sandbox.host.connect(kernel_id)
+    assert second.execute("x").text == "1"
+    second.close()
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
