@@ -8,6 +8,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics, line_magic, magics_class
 
 from ipybox_sandbox import bridge
 
@@ -18,12 +19,21 @@ _HELP = (
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """Called by IPython: replaces its own `%pip`, and `%uv pip` with it."""
-    shell.register_magic_function(pip, "line", "pip")
+    """Called by IPython: replaces its own `%pip`."""
+    shell.register_magics(SandboxMagics)
 
 
-def pip(line: str) -> None:
-    """Install packages for this workspace, or show what is installed."""
+@magics_class
+class SandboxMagics(Magics):
+    """Magics that go through the bridge."""
+
+    @line_magic
+    def pip(self, line: str) -> None:
+        """Install packages for this workspace, or show what is installed."""
+        _pip(line)
+
+
+def _pip(line: str) -> None:
     try:
         command, *arguments = shlex.split(line, comments=True) or ["help"]
     except ValueError as error:

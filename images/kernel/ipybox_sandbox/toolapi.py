@@ -51,9 +51,7 @@ ResultT = TypeVar("ResultT", bound=BaseModel)
 def run_tool(server: str, tool: str, params: BaseModel) -> ToolText: ...
 @overload
 def run_tool(server: str, tool: str, params: BaseModel, result_type: type[ResultT]) -> ResultT: ...
-def run_tool(
-    server: str, tool: str, params: BaseModel, result_type: type[ResultT] | None = None
-) -> ToolText | ResultT:
+def run_tool(server: str, tool: str, params: BaseModel, result_type: type[ResultT] | None = None) -> ToolText | ResultT:
     """Calls a tool of a registered MCP server with the fields of `params` that were set.
 
     Raises:
@@ -243,7 +241,9 @@ def _block(raw: Mapping[str, Any]) -> Block:
     resource = raw.get("resource")
     if kind == "resource" and isinstance(resource, dict):
         data = _bytes(resource, "blob") if "blob" in resource else None
-        return ResourceBlock(_string(resource, "uri"), _optional(resource, "mimeType"), _optional(resource, "text"), data)
+        return ResourceBlock(
+            _string(resource, "uri"), _optional(resource, "mimeType"), _optional(resource, "text"), data
+        )
     return OtherBlock(kind, raw)
 
 

@@ -19,9 +19,7 @@ class ToolError(Exception):
     tool: str
     result: Mapping[str, Any] | None
 
-    def __init__(
-        self, message: str, server: str = "", tool: str = "", result: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, message: str, server: str = "", tool: str = "", result: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.server = server
         self.tool = tool

@@ -331,7 +331,9 @@ def test_installs_through_the_bridge(host: Host) -> None:
 
 
 def test_needs_nothing_but_the_standard_library() -> None:
-    code = "import sys, ipybox_sandbox.bridge; print([m for m in ('pydantic', 'IPython', 'requests') if m in sys.modules])"
+    code = (
+        "import sys, ipybox_sandbox.bridge; print([m for m in ('pydantic', 'IPython', 'requests') if m in sys.modules])"
+    )
     root = Path(bridge.__file__).parents[1]
     output = subprocess.run([sys.executable, "-S", "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert output.stdout.strip() == "[]"

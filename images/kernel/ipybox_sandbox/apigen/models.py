@@ -11,9 +11,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datamodel_code_generator import DataModelType, PythonVersion
 from datamodel_code_generator._shared_types import LiteralType
-from datamodel_code_generator.format import DatetimeClassType
+from datamodel_code_generator.enums import DataModelType
+from datamodel_code_generator.format import DatetimeClassType, PythonVersion
 from datamodel_code_generator.model import get_data_model_types
 from datamodel_code_generator.parser.jsonschema import JsonSchemaParser
 
@@ -22,8 +22,8 @@ from ipybox_sandbox.apigen.text import docstring, literal
 
 _ROOT = "Document"
 _LINE_CHARS = 110
-_PLAIN_TYPES = frozenset("str int float bool Any datetime date UUID".split())
-_GENERIC_TYPES = frozenset("list dict Literal Union".split())
+_PLAIN_TYPES = frozenset(["str", "int", "float", "bool", "Any", "datetime", "date", "UUID"])
+_GENERIC_TYPES = frozenset(["list", "dict", "Optional", "Union"])
 _TYPES = get_data_model_types(
     data_model_type=DataModelType.PydanticV2BaseModel, target_python_version=PythonVersion.PY_311
 )
@@ -52,9 +52,7 @@ def render_models(schemas: Sequence[ToolSchema]) -> list[str]:
     if sorted(node.name for node in classes) != sorted(document):
         raise UnmodelledError("the generator's classes are not those of the schema")
     rebuilt = [name for name in map(_rebuilt_class, tree.body) if name is not None]
-    return [
-        _Printer(schema, prefix).source(classes, rebuilt) for prefix, schema in zip(prefixes, schemas, strict=True)
-    ]
+    return [_Printer(schema, prefix).source(classes, rebuilt) for prefix, schema in zip(prefixes, schemas, strict=True)]
 
 
 def _prefixed(node: Any, prefix: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,12 +23,13 @@ _IMPORTS = """\
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, Optional, Union
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from ipybox_sandbox.toolapi import ToolText, arun_tool, is_none, run_tool"""
+
 
 @dataclass(frozen=True)
 class Tool:
@@ -128,11 +128,10 @@ def _import(source: str) -> None:
     module = ModuleType("ipybox_generated")
     sys.modules[module.__name__] = module  # where pydantic looks names up
     try:
-        exec(compile(source, "<generated>", "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - verified above
+        exec(compile(source, "<generated>", "exec", dont_inherit=True), module.__dict__)
     finally:
         del sys.modules[module.__name__]
 
 
 def _words(error: BaseException) -> str:
     return first_line(readable(str(error))) or type(error).__name__
-

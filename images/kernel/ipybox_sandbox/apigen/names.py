@@ -11,10 +11,32 @@ from pydantic import BaseModel
 
 MODULE_NAMES = frozenset(
     # Everything that a generated module imports or defines, so that no class or annotation is shadowed.
-    "annotations Annotated Any Literal Union BaseModel ConfigDict Field RootModel datetime date UUID "
-    "ToolText run_tool arun_tool is_none Params Result run arun Document".split()
+    [
+        "annotations",
+        "Annotated",
+        "Any",
+        "Literal",
+        "Optional",
+        "Union",
+        "BaseModel",
+        "ConfigDict",
+        "Field",
+        "RootModel",
+        "datetime",
+        "date",
+        "UUID",
+        "ToolText",
+        "run_tool",
+        "arun_tool",
+        "is_none",
+        "Params",
+        "Result",
+        "run",
+        "arun",
+        "Document",
+    ]
 )
-_BUILTIN_TYPES = frozenset("str int float bool list dict None True False".split())
+_BUILTIN_TYPES = frozenset(["str", "int", "float", "bool", "list", "dict", "None", "True", "False"])
 _MODEL_ATTRIBUTES = frozenset(name for name in dir(BaseModel) if not name.startswith("_"))
 _RESERVED_FIELDS = (_MODEL_ATTRIBUTES | _BUILTIN_TYPES | MODULE_NAMES) - {"date", "run", "arun"}
 _RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})

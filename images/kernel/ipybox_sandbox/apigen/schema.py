@@ -7,6 +7,7 @@ wider than the schema, never narrower: the upstream judges. References are follo
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ MAX_NODES = 2_000
 MAX_DEPTH = 40
 MAX_ENUM_VALUES = 500
 MAX_DESCRIPTION_CHARS = 4_000
+MAX_DEFAULT_CHARS = 1_000
+"""A longer default is only described."""
 
 DEFINITIONS = "#/$defs/"
 """How references in the document begin."""
@@ -35,8 +38,22 @@ UNTYPED = object()
 """In place of a schema: any object."""
 
 _ANNOTATIONS = frozenset(
-    "$comment $defs $id $schema default definitions deprecated description examples nullable readOnly title "
-    "writeOnly $anchor".split()
+    [
+        "$comment",
+        "$defs",
+        "$id",
+        "$schema",
+        "default",
+        "definitions",
+        "deprecated",
+        "description",
+        "examples",
+        "nullable",
+        "readOnly",
+        "title",
+        "writeOnly",
+        "$anchor",
+    ]
 )
 _TYPED_FORMATS = frozenset({"date-time", "date", "uuid"})
 _SCALARS = frozenset({"string", "integer", "number", "boolean", "null"})
@@ -138,7 +155,7 @@ class _Reader:
 
     def read(self, name: str) -> None:
         if self._root is UNTYPED:
-            self._into.definitions[name] = {"type": "object"}
+            self._into.definitions[name] = {"type": "object", "additionalProperties": {}}
             return
         flat = self._flat({"additionalProperties": False} if self._root is False else self._root)
         is_object = set(self._types(flat)) <= {"object", "null"}
@@ -222,7 +239,7 @@ class _Reader:
             return self._class(flat, self._classes.fresh(hint))
         values = flat.get("additionalProperties")
         if not isinstance(values, dict) or not values:
-            return {"type": "object"}
+            return {"type": "object", "additionalProperties": {}}
         return {"type": "object", "additionalProperties": self._node(values, f"{hint}Value")}
 
     def _class(self, flat: Mapping[str, Any], name: str) -> Node:
@@ -231,6 +248,9 @@ class _Reader:
         self._into.classes[name] = spec
         required = {key for key in listed(flat.get("required")) if isinstance(key, str)}
         nodes: dict[str, Node] = {}
+        if not all(map(_is_unicode, properties)):
+            self._into.note("properties whose names are no Unicode text are left out")
+            properties, spec.extra = {name: properties[name] for name in properties if _is_unicode(name)}, "allow"
         for wire, python in field_names(properties, also_reserved=self._reserved).items():
             if properties[wire] is not False:
                 nodes[python] = self._node(properties[wire], wire)
@@ -252,7 +272,7 @@ class _Reader:
             spec.constraints = constraints_of(kinds.pop(), flat)
         remarks = list(self._remarks(flat, node))
         if "default" in flat:
-            if required or not self._fits(node, flat["default"]):
+            if required or not self._fits(node, flat["default"]) or not _is_short(flat["default"]):
                 remarks.append(f"default: {_short(flat['default'])}")
             else:
                 spec.default = flat["default"]
@@ -283,7 +303,12 @@ class _Reader:
     def _properties(self, flat: Mapping[str, Any]) -> dict[str, Any]:
         """Properties, with those that are only required or only mentioned in a condition."""
         properties = dict(mapping(flat.get("properties")))
-        conditional = [flat.get("if"), flat.get("then"), flat.get("else"), *mapping(flat.get("dependentSchemas")).values()]
+        conditional = [
+            flat.get("if"),
+            flat.get("then"),
+            flat.get("else"),
+            *mapping(flat.get("dependentSchemas")).values(),
+        ]
         for schema in conditional:
             for key, value in mapping(self._flat(schema).get("properties")).items():
                 properties.setdefault(key, {} if flat.get("if") is schema else value)
@@ -333,7 +358,7 @@ class _Reader:
             isinstance(value, int) and not isinstance(value, bool) for value in others
         )
         plain = plain or all(isinstance(value, bool) for value in others)
-        if not plain or len(others) > MAX_ENUM_VALUES:
+        if not plain or len(others) > MAX_ENUM_VALUES or not all(map(_is_unicode, others)):
             return _union([*({"type": kind} for kind in dict.fromkeys(map(_json_type, others))), *nulls])
         tokens = [self._into.enum_token(value) for value in dict.fromkeys(others)]
         self._spend(len(tokens) // 10)
@@ -379,8 +404,9 @@ class _Reader:
                 return schema
         return self._refused("a $ref leads nowhere")
 
-    def _refused(self, reason: str) -> None:
+    def _refused(self, reason: str) -> object:
         self._into.note(reason)
+        return None
 
     def _flat(self, schema: object, seen: tuple[int, ...] = ()) -> Mapping[str, Any]:
         """The schema with its references and `allOf` merged in: one level, sub-schemas as they were."""
@@ -508,6 +534,16 @@ def _json_type(value: object) -> str:
 def _description_of(flat: Mapping[str, Any]) -> str:
     text = flat.get("description")
     return readable(text[:MAX_DESCRIPTION_CHARS]) if isinstance(text, str) else ""
+
+
+def _is_unicode(value: object) -> bool:
+    """False for text with half a surrogate pair, which JSON can hold and pydantic can't."""
+    return not isinstance(value, str) or not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _is_short(value: object) -> bool:
+    text = json.dumps(value, ensure_ascii=False)
+    return len(text) <= MAX_DEFAULT_CHARS and _is_unicode(text)
 
 
 def _short(value: object) -> str:

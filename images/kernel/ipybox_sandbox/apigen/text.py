@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -37,9 +38,8 @@ def literal(value: object) -> str:
 
 def docstring(text: str, *, indent: str = "") -> str:
     """A docstring of readable text, in triple quotes, its lines indented."""
-    escaped = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
-    if escaped.endswith('"'):
-        escaped = escaped[:-1] + '\\"'
+    # No two quotes in a row, and none before the closing ones.
+    escaped = re.sub(r'"(?="|\Z)', r'\\"', text.replace("\\", "\\\\"))
     lines = escaped.split("\n")
     body = "\n".join([lines[0], *(f"{indent}{line}" if line else "" for line in lines[1:])])
     return f'"""{body}\n{indent}"""' if len(lines) > 1 else f'"""{body}"""'

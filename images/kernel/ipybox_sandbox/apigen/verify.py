@@ -12,7 +12,7 @@ from collections.abc import Iterator
 _IMPORTED = {
     "__future__": {"annotations"},
     "datetime": {"date", "datetime"},
-    "typing": {"Annotated", "Any", "Literal", "Union"},
+    "typing": {"Annotated", "Any", "Literal", "Optional", "Union"},
     "uuid": {"UUID"},
     "pydantic": {"BaseModel", "ConfigDict", "Field", "RootModel"},
     "ipybox_sandbox.toolapi": {"ToolText", "arun_tool", "is_none", "run_tool"},
@@ -65,7 +65,9 @@ def verify_module(source: str, *, server: str, tool: str) -> None:
                 _expect(all(a.asname is None and a.name in _IMPORTED[module] for a in aliases), statement)
             case ast.ClassDef():
                 _verify_class(statement, names)
-            case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="model_rebuild"), args=[], keywords=[])):
+            case ast.Expr(
+                value=ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="model_rebuild"), args=[], keywords=[])
+            ):
                 _expect(name in classes, statement)
             case ast.FunctionDef(name="run") | ast.AsyncFunctionDef(name="arun"):
                 functions.append(statement.name)
@@ -88,7 +90,9 @@ def _verify_class(node: ast.ClassDef, names: set[str]) -> None:
         match statement:
             case ast.Pass() | ast.Expr(value=ast.Constant(value=str())):
                 pass
-            case ast.Assign(targets=[ast.Name(id="model_config")], value=ast.Call(func=ast.Name(id="ConfigDict")) as call):
+            case ast.Assign(
+                targets=[ast.Name(id="model_config")], value=ast.Call(func=ast.Name(id="ConfigDict")) as call
+            ):
                 _expect(not call.args and {k.arg for k in call.keywords} == {"extra", "populate_by_name"}, call)
                 _expect(all(isinstance(k.value, ast.Constant) for k in call.keywords), call)
             case ast.AnnAssign(target=ast.Name(), annotation=annotation, value=value, simple=1):
@@ -113,9 +117,7 @@ def _verify_annotation(node: ast.expr, names: set[str]) -> None:
             _verify_expression(node, names)
 
 
-def _verify_function(
-    node: ast.FunctionDef | ast.AsyncFunctionDef, names: set[str], server: str, tool: str
-) -> None:
+def _verify_function(node: ast.FunctionDef | ast.AsyncFunctionDef, names: set[str], server: str, tool: str) -> None:
     _expect(not node.decorator_list and node.returns is not None, node)
     _expect(ast.unparse(node.args) == "params: Params", node)
     _verify_expression(node.returns or node.args.args[0].annotation or ast.Name(id=""), names)
@@ -128,7 +130,9 @@ def _verify_function(
         case _:
             raise UnexpectedCodeError(f"line {node.lineno}: the body of {node.name}")
     match call:
-        case ast.Call(args=[ast.Constant(value=first), ast.Constant(value=second), ast.Name(id="params"), *rest], keywords=[]):
+        case ast.Call(
+            args=[ast.Constant(value=first), ast.Constant(value=second), ast.Name(id="params"), *rest], keywords=[]
+        ):
             _expect((first, second) == (server, tool), call)
             _expect([ast.unparse(argument) for argument in rest] in ([], ["Result"]), call)
         case _:
