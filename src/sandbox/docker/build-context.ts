@@ -52,9 +52,9 @@ async function contextFiles(directory: string, below = ""): Promise<string[]> {
     ({ name }) => !name.startsWith(".") && !name.endsWith(".pyc") && !UNUSED_DIRECTORIES.has(name),
   );
   const nested = await Promise.all(
-    used.map((entry) => {
+    used.map(async (entry) => {
       const path = posix.join(below, entry.name);
-      if (entry.isDirectory()) return contextFiles(directory, path);
+      if (entry.isDirectory()) return await contextFiles(directory, path);
       return entry.isFile() ? [path] : [];
     }),
   );

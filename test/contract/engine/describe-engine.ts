@@ -1,7 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { type IncomingMessage, request } from "node:http";
-import { createInterface } from "node:readline";
 import type { Duplex } from "node:stream";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { Deferred } from "../../../src/common/lifecycle.ts";
@@ -180,7 +179,11 @@ async function sayHello(stream: Duplex): Promise<unknown> {
   const answered = new Deferred<IncomingMessage>();
   const outgoing = request({ path: "/ipybox/events", createConnection: () => stream });
   outgoing.on("error", answered.reject).on("response", answered.resolve).end();
-  const [line] = (await once(createInterface({ input: await answered.promise }), "line")) as unknown[];
+  let text = "";
+  for await (const chunk of await answered.promise) {
+    text += String(chunk);
+    if (text.includes("\n")) break;
+  }
   outgoing.destroy();
-  return JSON.parse(String(line));
+  return JSON.parse(text);
 }

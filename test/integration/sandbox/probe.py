@@ -33,7 +33,8 @@ print(
             "egress": ask_egress(),
             "bridge": os.path.exists("/run/ipybox/tools.sock"),
         }
-    )
+    ),
+    flush=True,
 )
 print("to stderr", file=sys.stderr)
 sys.exit(7)
