@@ -11,7 +11,13 @@ export default defineConfig({
       project("contract", 60_000),
       project("integration", 120_000),
       project("attempts", 120_000),
-      project("e2e", 180_000),
+      {
+        test: {
+          ...project("e2e", 180_000).test,
+          globalSetup: "test/helpers/packed-package.ts",
+          fileParallelism: false,
+        },
+      },
     ],
   },
 });

@@ -1,0 +1,106 @@
+import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+
+import { TestClient, TestDirectory, textOf } from "../helpers/client.ts";
+
+const directory = new TestDirectory();
+const bin = inject("ipyboxBin");
+afterAll(() => directory[Symbol.dispose]());
+
+describe("with an env file", () => {
+  let client: TestClient;
+  const workspace = directory.make("with-env");
+  beforeAll(async () => {
+    writeFileSync(
+      join(workspace, ".env"),
+      "KERNEL_ENV_FROM_FILE=f\nSECRET_OF_FILE=s\nKERNEL_ENV_BOTH=file\nNODE_OPTIONS=--bogus\n",
+    );
+    writeFileSync(join(workspace, ".env.example"), "EXAMPLE=1\n");
+    writeFileSync(join(directory.make("with-env/nested/deep"), ".env"), "NESTED_SECRET=1\n");
+    const env = { KERNEL_ENV_X: "from-process", KERNEL_ENV_BOTH: "process", SECRET_OF_SERVER: "s" };
+    client = await TestClient.connect({ bin, directory, workspace, env });
+  });
+  afterAll(() => client[Symbol.asyncDispose]());
+
+  test("KERNEL_ENV_X arrives as X, from either source, the process winning", async () => {
+    expect(await client.text("import os; [os.environ[n] for n in ('X', 'FROM_FILE', 'BOTH')]")).toBe(
+      "['from-process', 'f', 'process']",
+    );
+  });
+
+  test("no other variable of the server arrives, under any name", async () => {
+    const names = JSON.parse(await client.text("import json, os; print(json.dumps(sorted(os.environ)))")) as string[];
+    const ofImage = ["PATH", "HOME", "USER", "LANG"];
+    const ofKernel = ["TERM", "NO_COLOR", "PAGER", "GIT_PAGER", "MPLBACKEND"];
+    expect(names.sort()).toEqual([...ofImage, ...ofKernel, "X", "FROM_FILE", "BOTH"].sort());
+  });
+
+  test("env files read as empty at every depth and under both paths, and can't be written", async () => {
+    expect(
+      await client.text("open('.env').read(), open('nested/deep/.env').read(), open('/workspace/.env').read()"),
+    ).toBe("('', '', '')");
+    expect(textOf(await client.cell("open('.env', 'w')"))).toMatch(/Read-only|Permission denied/);
+    expect(await client.text("open('.env.example').read()")).toBe("'EXAMPLE=1\\n'");
+  });
+
+  test("a changed env file applies at reset", async () => {
+    writeFileSync(join(workspace, ".env"), "KERNEL_ENV_FROM_FILE=changed\n");
+    await client.call("reset");
+    expect(await client.text("import os; os.environ['FROM_FILE']")).toBe("'changed'");
+  });
+});
+
+test("an empty .env is made where there was none, for as long as the session lasts", async () => {
+  const workspace = directory.make("without-env");
+  await using client = await TestClient.connect({ bin, directory, workspace });
+  expect(await client.text("open('.env').read()")).toBe("''");
+  const placeholder = statSync(join(workspace, ".env"));
+  expect([placeholder.size, placeholder.mode & 0o777, placeholder.uid]).toEqual([0, 0o600, statSync(workspace).uid]);
+  expect((await client.cell("open('.env', 'w').write('PLANTED=1')")).isError).toBe(true);
+  await client[Symbol.asyncDispose]();
+  await expect.poll(() => existsSync(join(workspace, ".env")), { timeout: 5000 }).toBe(false);
+});
+
+test("protected paths are read-only, others of the workspace are not", async () => {
+  const workspace = directory.make("protected");
+  writeFileSync(join(directory.make("protected/.git"), "config"), "[core]\n");
+  writeFileSync(join(directory.make("protected/packages/inner/.git"), "config"), "[core]\n");
+  writeFileSync(join(workspace, "CLAUDE.md"), "as it was");
+  await using client = await TestClient.connect({ bin, directory, workspace });
+  const failing = (code: string) => client.cell(code).then((result) => result.isError);
+  expect(await failing("open('.git/hooks', 'w')")).toBe(true);
+  expect(await failing("open('packages/inner/.git/config', 'a')")).toBe(true);
+  expect(await failing("open('CLAUDE.md', 'w')")).toBe(true);
+  expect(await failing("open('/workspace/CLAUDE.md', 'w')")).toBe(true);
+  expect(await client.text("open('packages/inner/free.txt', 'w').write('x')")).toBe("1");
+  expect(readFileSync(join(workspace, "CLAUDE.md"), "utf8")).toBe("as it was");
+});
+
+test("the sandbox reaches no address", async () => {
+  await using client = await TestClient.connect({ bin, directory, workspace: directory.make("offline") });
+  for (const url of [
+    "http://1.1.1.1",
+    "https://pypi.org",
+    "http://169.254.169.254/latest/meta-data",
+    "http://172.17.0.1",
+  ]) {
+    const result = await client.cell(
+      `import urllib.request\nurllib.request.urlopen(${JSON.stringify(url)}, timeout=5)`,
+    );
+    expect(textOf(result)).toContain("URLError");
+  }
+  expect(await client.text("import os; os.listdir('/sys/class/net')")).toBe("['lo']");
+});
+
+test("a mount is there read-only at its own path, or writable where it is said to be", async () => {
+  const [readOnly, writable] = [directory.make("data-ro"), directory.make("data-rw")];
+  writeFileSync(join(readOnly, "file.txt"), "content");
+  const args = ["--mount", readOnly, "--mount", `${writable}:/data:rw`];
+  await using client = await TestClient.connect({ bin, directory, workspace: directory.make("mounting"), args });
+  expect(await client.text(`open(${JSON.stringify(join(readOnly, "file.txt"))}).read()`)).toBe("'content'");
+  expect((await client.cell(`open(${JSON.stringify(join(readOnly, "new.txt"))}, 'w')`)).isError).toBe(true);
+  await client.text("open('/data/new.txt', 'w').write('x')");
+  expect(readFileSync(join(writable, "new.txt"), "utf8")).toBe("x");
+});

@@ -1,0 +1,180 @@
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { promisify } from "node:util";
+
+import { afterAll, describe, expect, inject, test } from "vitest";
+
+import { baseEnvironment, errorCodeOf, TestClient, TestDirectory, textOf, upstream } from "../helpers/client.ts";
+
+const directory = new TestDirectory();
+const bin = inject("ipyboxBin");
+afterAll(() => directory[Symbol.dispose]());
+const run = promisify(execFile);
+
+interface Listed {
+  readonly workspace: string;
+  readonly owner: string;
+}
+const sandboxesOf = async (workspace: string) => {
+  const { stdout } = await run(bin, ["ps", "--json"], {
+    cwd: directory.make("elsewhere"),
+    env: baseEnvironment(directory),
+  });
+  return (JSON.parse(stdout) as Listed[]).filter((sandbox) => sandbox.workspace === workspace);
+};
+const processesWith = (text: string) =>
+  readdirSync("/proc").filter((pid) => {
+    if (!/^\d+$/.test(pid) || Number(pid) === process.pid) return false;
+    try {
+      return readFileSync(`/proc/${pid}/environ`, "latin1").includes(text);
+    } catch {
+      return false; // it ended just now
+    }
+  });
+
+describe("the end of a server", () => {
+  test("initialize is answered before there is a sandbox", async () => {
+    await using client = await TestClient.connect({ bin, directory, args: ["--image", "no-such-image:of-the-test"] });
+    expect(client.client.getServerVersion()).toMatchObject({ name: "ipybox" });
+    expect((await client.client.listTools()).tools).toHaveLength(4);
+    const result = await client.cell("1");
+    expect(result.isError).toBe(true);
+    expect(errorCodeOf(result)).toBe("image-build-failed");
+  });
+
+  test.for(["stdin", "SIGTERM", "SIGINT"] as const)("by %s removes everything and exits with 0", async (how) => {
+    const workspace = directory.make(`ended-by-${how}`);
+    const server = spawn(bin, ["--workspace", workspace], {
+      env: baseEnvironment(directory),
+      stdio: ["pipe", "pipe", "ignore"],
+    });
+    const initialize = { protocolVersion: "2025-06-18", capabilities: {}, clientInfo: { name: "test", version: "1" } };
+    server.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", id: 1, method: "initialize", params: initialize })}\n`);
+    server.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", method: "notifications/initialized" })}\n`);
+    const call = { name: "execute_ipython_cell", arguments: { code: "6 * 7" } };
+    server.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", id: 2, method: "tools/call", params: call })}\n`);
+    let answers = "";
+    for await (const chunk of server.stdout) {
+      answers += String(chunk);
+      if (answers.includes('"id":2')) break;
+    }
+    expect(answers).toContain('"text":"42"');
+    expect(await sandboxesOf(workspace)).toHaveLength(1);
+    if (how === "stdin") server.stdin.end();
+    else server.kill(how);
+    const [code] = (await once(server, "exit")) as [number | null];
+    expect(code).toBe(0);
+    expect(await sandboxesOf(workspace)).toEqual([]);
+    expect(existsSync(`${workspace}/.env`)).toBe(false);
+  });
+
+  test("by SIGKILL leaves no container and no upstream", async () => {
+    const workspace = directory.make("killed");
+    const client = await TestClient.connect({ bin, directory, workspace });
+    const mark = `mark-of-this-test-${process.pid}`;
+    await client.call("register_mcp_server", {
+      server_name: "everything",
+      server_params: { ...upstream("everything"), env: { MARK: mark } },
+    });
+    expect(await client.text("1")).toBe("1");
+    expect(processesWith(mark)).not.toEqual([]);
+    process.kill(client.transport.pid ?? 0, "SIGKILL");
+    await expect.poll(() => sandboxesOf(workspace), { timeout: 5000 }).toEqual([]);
+    await expect.poll(() => processesWith(mark), { timeout: 5000 }).toEqual([]);
+  });
+});
+
+describe("the command line", () => {
+  test.for([
+    [
+      ["--bogus", "--memory", "lots"],
+      ["--bogus", "--memory"],
+    ],
+    [["--workspace", "/no/such/parent"], ["/no/such/parent"]],
+    [["--workspace", "/"], ["whole file system"]],
+    [["--mcp-config", "/no/such/file.json"], ["/no/such/file.json"]],
+    [["frobnicate"], ["frobnicate"]],
+    [["run"], ["FILE"]],
+  ] as const)("refuses %s with exit code 2 and starts nothing", async ([args, words]) => {
+    const failed = run(bin, [...args], { env: baseEnvironment(directory), cwd: directory.make("cwd") });
+    await expect(failed).rejects.toMatchObject({ code: 2, stdout: "" });
+    const { stderr } = (await failed.catch((error: unknown) => error)) as { stderr: string };
+    for (const word of words) expect(stderr).toContain(word);
+  });
+
+  test("run streams a file's output and tells by its exit code how it went", async () => {
+    const execute = async (code: string) => {
+      const child = spawn(bin, ["run", "-"], {
+        env: baseEnvironment(directory),
+        cwd: directory.make("run"),
+        stdio: ["pipe", "pipe", "ignore"],
+      });
+      child.stdin.end(code);
+      let output = "";
+      child.stdout.on("data", (chunk: Buffer) => (output += chunk.toString()));
+      const [exit] = (await once(child, "close")) as [number];
+      return { output, exit };
+    };
+    expect(await execute("print('a\\x1b[2J'); 6 * 7")).toEqual({ output: "a\n42\n", exit: 0 });
+    const failed = await execute("print('before'); 1/0");
+    expect(failed.output).toMatch(/^before\n[\s\S]*ZeroDivisionError: division by zero\n$/);
+    expect(failed.exit).toBe(1);
+  });
+
+  test("servers lists registrations as they were given, and removes them", async () => {
+    const workspace = directory.make("listed");
+    await using client = await TestClient.connect({
+      bin,
+      directory,
+      workspace,
+      env: { TOKEN_OF_TEST: "secret-value-of-the-test" },
+    });
+    const params = { ...upstream("everything"), env: { TOKEN: "${TOKEN_OF_TEST}" } };
+    expect(
+      (await client.call("register_mcp_server", { server_name: "everything", server_params: params })).isError,
+    ).toBeFalsy();
+    const options = { env: baseEnvironment(directory) };
+    const { stdout } = await run(bin, ["servers", "--workspace", workspace], options);
+    expect(JSON.parse(stdout)).toMatchObject({ everything: { env: { TOKEN: "${TOKEN_OF_TEST}" } } });
+    expect(stdout).not.toContain("secret-value-of-the-test");
+    await run(bin, ["servers", "--workspace", workspace, "--remove", "everything"], options);
+    expect((await run(bin, ["servers", "--workspace", workspace], options)).stdout).toBe("{}\n");
+  });
+
+  test("doctor says of every check how it went", async () => {
+    const { stdout } = await run(bin, ["doctor", "--json"], {
+      env: baseEnvironment(directory),
+      cwd: directory.make("doctor"),
+    });
+    const checks = JSON.parse(stdout) as { name: string; status: string; remedy?: string }[];
+    expect(checks.length).toBeGreaterThan(4);
+    for (const check of checks.filter(({ status }) => status !== "ok")) expect(check.remedy).toBeTruthy();
+    expect(checks.filter(({ status }) => status === "fail")).toEqual([]);
+  });
+});
+
+test("wrong arguments are results that say what is wrong, and the next call works", async () => {
+  await using client = await TestClient.connect({ bin, directory, workspace: directory.make("wrong") });
+  for (const args of [
+    { code: 5 },
+    {},
+    { code: "1", timeout: 0 },
+    { code: "1", timeout: "soon" },
+    { code: "1", max_output_chars: -1 },
+  ]) {
+    const result = await client.call("execute_ipython_cell", args);
+    expect(result.isError).toBe(true);
+    expect(errorCodeOf(result)).toBe("invalid-arguments");
+  }
+  expect(textOf(await client.cell("1 + 1"))).toBe("2");
+});
+
+test("without an engine the server stays up and says what to do", async () => {
+  const env = { DOCKER_HOST: `unix://${directory.path}/no-engine.sock` };
+  await using client = await TestClient.connect({ bin, directory, workspace: directory.make("no-engine"), env });
+  const result = await client.cell("1");
+  expect(errorCodeOf(result)).toBe("engine-unreachable");
+  expect(textOf(result)).toContain("Hint:");
+  expect((await client.client.listTools()).tools).toHaveLength(4);
+});

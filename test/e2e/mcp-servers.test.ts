@@ -1,0 +1,187 @@
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+
+import { errorCodeOf, metaOf, TestClient, TestDirectory, textOf, upstream } from "../helpers/client.ts";
+
+const directory = new TestDirectory();
+const bin = inject("ipyboxBin");
+let client: TestClient;
+const register = (server_name: string, server_params: unknown) =>
+  client.call("register_mcp_server", { server_name, server_params });
+
+beforeAll(async () => {
+  writeFileSync(
+    join(directory.make("workspace"), ".env"),
+    "BRAVE_API_KEY=dummy-key-of-the-test\nFROM_FILE=file-value\n",
+  );
+  client = await TestClient.connect({ bin, directory, env: { FROM_PROCESS: "process-value" } });
+});
+afterAll(async () => {
+  await client[Symbol.asyncDispose]();
+  directory[Symbol.dispose]();
+});
+
+describe("a registered MCP server", () => {
+  test("is answered with one text per module, in the server's order", async () => {
+    const result = await register("everything", upstream("everything"));
+    expect(result.isError).toBeFalsy();
+    const modules = result.content.map((block) => (block.type === "text" ? block.text : block.type));
+    expect(modules).toContain("get_sum");
+    expect(modules).toContain("get_structured_content");
+    for (const module of modules)
+      expect(existsSync(join(client.workspace, `mcptools/everything/${module}.py`))).toBe(true);
+  });
+
+  test("is called from a cell, in both styles of import", async () => {
+    expect(await client.text("from mcptools.everything.get_sum import Params, run\nrun(Params(a=20, b=22))")).toContain(
+      "42",
+    );
+    const result = await client.cell("from mcptools.everything import echo\necho.run(echo.Params(message='hi'))");
+    expect(textOf(result)).toBe("'Echo: hi'");
+    expect(metaOf(result).toolCalls).toMatchObject([{ server: "everything", tool: "echo", status: "done" }]);
+  });
+
+  test("answers structured content as a Result", async () => {
+    const code =
+      "from mcptools.everything.get_structured_content import Params, run\nr = run(Params(location='Chicago'))\n(type(r).__name__, type(r.temperature).__name__)";
+    expect(await client.text(code)).toMatch(/^\('Result', '(int|float)'\)$/);
+  });
+
+  test("is called concurrently with arun", async () => {
+    const code =
+      "import asyncio\nfrom mcptools.everything.get_sum import Params, arun\nlen(await asyncio.gather(*(arun(Params(a=i, b=1)) for i in range(40))))";
+    expect(await client.text(code)).toBe("40");
+  });
+
+  test("checks arguments before anything is sent", async () => {
+    const result = await client.cell("from mcptools.everything.get_sum import Params\nParams(a='x', b=1, c=2)");
+    expect(textOf(result)).toContain("ValidationError");
+  });
+
+  test("gets placeholders resolved from the process environment and the env file, and nothing else of either", async () => {
+    await register("env", { ...upstream("everything"), env: { A: "${FROM_PROCESS}", B: "${FROM_FILE}" } });
+    const text = await client.text("from mcptools.env.get_env import Params, run\nprint(run(Params()))");
+    const environment = JSON.parse(text) as Record<string, string>;
+    expect(environment).toMatchObject({ A: "process-value", B: "file-value" });
+    expect(Object.keys(environment)).not.toContain("FROM_PROCESS");
+    expect(Object.keys(environment)).not.toContain("XDG_STATE_HOME");
+  });
+
+  test("with a key by placeholder generates its API, and fails with its own words when it is offline", async () => {
+    const result = await register("brave_search", {
+      ...upstream("brave-search"),
+      env: { BRAVE_API_KEY: "${BRAVE_API_KEY}" },
+    });
+    expect(result.isError).toBeFalsy();
+    expect(existsSync(join(client.workspace, "mcptools/brave_search/brave_web_search.py"))).toBe(true);
+    const failed = await client.cell(
+      "from mcptools.brave_search.brave_web_search import Params, run\nrun(Params(query='x', count=3))",
+    );
+    expect(textOf(failed)).toContain("ToolError");
+    expect(JSON.stringify(failed)).not.toContain("dummy-key-of-the-test");
+  });
+
+  test("leaves no resolved secret in the state directory or the generated files", () => {
+    const files = (root: string) =>
+      readdirSync(root, { recursive: true, withFileTypes: true }).flatMap((entry) =>
+        entry.isFile() && entry.name !== ".env" ? [readFileSync(join(entry.parentPath, entry.name), "latin1")] : [],
+      );
+    const all = [...files(join(directory.path, "state")), ...files(join(client.workspace, "mcptools"))].join("\n");
+    expect(all).toContain("${BRAVE_API_KEY}");
+    expect(all).not.toContain("dummy-key-of-the-test");
+  });
+
+  test("cancels its calls when the cell is stopped, and the answer names them", async () => {
+    const code =
+      "from mcptools.everything import echo, trigger_long_running_operation as long\n" +
+      "echo.run(echo.Params(message='first'))\nlong.run(long.Params(duration=60, steps=1))";
+    const result = await client.cell(code, { timeout: 1 });
+    expect(textOf(result)).toMatch(
+      /\[Tool calls: everything\.echo done in [\d.]+ m?s; everything\.trigger-long-running-operation in flight when stopped\]$/,
+    );
+    expect(await client.text("echo.run(echo.Params(message='again'))")).toBe("'Echo: again'");
+  });
+});
+
+describe("a registration that fails", () => {
+  test.for([
+    ["a name that is no identifier", "../x", upstream("everything"), "invalid-server-name"],
+    ["a name that is a keyword", "class", upstream("everything"), "invalid-server-name"],
+    ["unknown keys", "x", { ...upstream("everything"), nonsense: 1 }, "invalid-server-params"],
+    ["no command and no url", "x", {}, "invalid-server-params"],
+    [
+      "a variable that is not set",
+      "x",
+      { ...upstream("everything"), env: { A: "${NOT_SET_ANYWHERE}" } },
+      "missing-variable",
+    ],
+    ["a command that does not exist", "x", { command: "no-such-command-here" }, "upstream-start-failed"],
+    [
+      "a server that exits",
+      "x",
+      { command: process.execPath, args: ["-e", "console.error('why it failed'); process.exit(3)"] },
+      "upstream-start-failed",
+    ],
+    ["a URL that refuses", "x", { url: "http://127.0.0.1:9/mcp", timeout: 5 }, "upstream-start-failed"],
+  ] as const)("because of %s says so, and nothing is left", async ([, name, params, code]) => {
+    const result = await register(name, params);
+    expect(result.isError).toBe(true);
+    expect(errorCodeOf(result)).toBe(code);
+    expect(textOf(result)).toContain("\nHint: ");
+    expect(existsSync(join(client.workspace, "mcptools/x"))).toBe(false);
+    expect(await client.text("1 + 1")).toBe("2");
+  });
+
+  test("quotes the last words of the server on stderr", async () => {
+    const params = { command: process.execPath, args: ["-e", "console.error('why it failed'); process.exit(3)"] };
+    expect(textOf(await register("x", params))).toContain("why it failed");
+  });
+
+  test("names the variable and where to set it", async () => {
+    const text = textOf(await register("x", { ...upstream("everything"), env: { A: "${NOT_SET_ANYWHERE}" } }));
+    expect(text).toContain("NOT_SET_ANYWHERE");
+    expect(text).toContain(".env");
+  });
+
+  test("leaves an earlier registration of that name as it was", async () => {
+    await register("stable", upstream("everything"));
+    expect((await register("stable", { command: "no-such-command-here" })).isError).toBe(true);
+    expect(await client.text("from mcptools.stable import echo\necho.run(echo.Params(message='still'))")).toBe(
+      "'Echo: still'",
+    );
+  });
+});
+
+test("a module generated in an earlier session works in a later one, after reset and without registering", async () => {
+  await register("kept", upstream("everything"));
+  await client.call("reset");
+  const code = "from mcptools.kept.echo import Params, run\nrun(Params(message='later'))";
+  expect(await client.text(code)).toBe("'Echo: later'");
+  await using later = await TestClient.connect({ bin, directory, workspace: client.workspace });
+  expect(await later.text(code)).toBe("'Echo: later'");
+});
+
+test("the servers of --mcp-config are registered in the background", async () => {
+  const workspace = directory.make("configured");
+  const file = join(directory.path, "servers.json");
+  writeFileSync(file, JSON.stringify({ mcpServers: { memory: { ...upstream("memory"), disabled: false } } }));
+  await using configured = await TestClient.connect({
+    bin,
+    directory,
+    workspace,
+    args: ["--mcp-config", file, "--registration", "config-only"],
+  });
+  const refused = await configured.call("register_mcp_server", {
+    server_name: "x",
+    server_params: upstream("everything"),
+  });
+  expect(errorCodeOf(refused)).toBe("registration-disabled");
+  const code = `import time
+from pathlib import Path
+while not Path("mcptools/memory/read_graph.py").exists(): time.sleep(0.05)
+from mcptools.memory.read_graph import Params, run
+run(Params()).entities`;
+  await expect.poll(() => configured.text(code), { timeout: 60_000 }).toBe("[]");
+});

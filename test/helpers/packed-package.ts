@@ -1,0 +1,45 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+
+import type { TestProject } from "vitest/node";
+
+declare module "vitest" {
+  interface ProvidedContext {
+    /** The bin of the package as a user installs it: packed, then installed into an empty directory. */
+    ipyboxBin: string;
+  }
+}
+
+const ROOT = resolve(import.meta.dirname, "../..");
+
+/** Global set-up of the end-to-end tests: packs and installs the package once, and makes sure that its image exists. */
+export default function setup(project: TestProject): () => void {
+  const directory = mkdtempSync(join(tmpdir(), "test-ipybox-package-"));
+  const npm = (...args: string[]) =>
+    execFileSync("npm", [...args, "--loglevel=error", "--ignore-scripts"], {
+      cwd: directory,
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+  npm("pack", ROOT, "--pack-destination", directory);
+  const tarball = readdirSync(directory).find((name) => name.endsWith(".tgz")) ?? "";
+  npm(
+    "install",
+    "--prefix",
+    directory,
+    join(directory, tarball),
+    "--omit=dev",
+    "--prefer-offline",
+    "--no-audit",
+    "--no-fund",
+  );
+  const bin = join(directory, "node_modules/.bin/ipybox");
+  execFileSync(bin, ["build"], { cwd: directory, stdio: ["ignore", "ignore", "inherit"] });
+  project.provide("ipyboxBin", bin);
+  return () => {
+    // The volumes of the tests' workspaces, which are gone by now.
+    execFileSync(bin, ["prune"], { cwd: ROOT, stdio: "ignore" });
+    rmSync(directory, { recursive: true });
+  };
+}
