@@ -100,7 +100,9 @@ export class ProcessTransport implements Transport {
 
   send(message: JSONRPCMessage): Promise<void> {
     const stdin = this.#child?.stdin;
-    if (stdin?.writable !== true) return Promise.reject(new Error("The process does not read any more"));
+    if (stdin?.writable !== true) {
+      return Promise.reject(Object.assign(new Error("The process does not read any more"), { code: "EPIPE" }));
+    }
     return new Promise((resolve, reject) => {
       stdin.write(`${JSON.stringify(message)}\n`, (error) => (error ? reject(error) : resolve()));
     });

@@ -5,7 +5,7 @@ import { type OpenedUpstream, type OpeningOptions, openUpstream } from "./open-u
 import { type RegisteredServer, Registry } from "./registry.ts";
 import { checkServerName, parseServerParams, type ServerParams } from "./server-params.ts";
 import type { UpstreamTool } from "./tool-list.ts";
-import { type ToolCallOptions, type ToolResult, unknownTool, type Upstream } from "./upstream.ts";
+import { type ToolCallOptions, type ToolResult, unknownTool, UnsentCallError, type Upstream } from "./upstream.ts";
 
 export interface BrokerOptions extends OpeningOptions {
   /** A connected server announced other tools than it had; its API is out of date. */
@@ -75,20 +75,11 @@ export class ToolBroker implements AsyncDisposable {
    *   `tool-cancelled`, `upstream-unavailable`, or why the server could not be connected to.
    */
   async call(call: BrokerCall, options: ToolCallOptions): Promise<ToolResult> {
-    let kept = this.#servers.get(call.server) ?? (await this.#adopt(call.server));
-    let upstream = kept.live ?? (await kept.get(options.signal));
-    if (!upstream.has(call.tool)) {
-      kept = await this.#adoptAnew(call, kept, upstream);
-      upstream = await kept.get(options.signal);
-    }
     try {
-      const result = await upstream.call(call.tool, call.arguments, options);
-      kept.succeeded();
-      return result;
+      return await this.#callOnce(call, options);
     } catch (error) {
-      if (error instanceof IpyboxError && error.code === "tool-failed") kept.succeeded();
-      if (upstream.closed) kept.failed(error instanceof Error ? error.message : "its connection was lost", upstream);
-      throw error;
+      if (!(error instanceof UnsentCallError)) throw error;
+      return await this.#callOnce(call, options); // a server that ended a moment ago is what restarting is for
     }
   }
 
@@ -112,6 +103,24 @@ export class ToolBroker implements AsyncDisposable {
     await Promise.all(servers.map((server) => server[Symbol.asyncDispose]()));
   }
 
+  async #callOnce(call: BrokerCall, options: ToolCallOptions): Promise<ToolResult> {
+    let kept = this.#servers.get(call.server) ?? (await this.#adopt(call.server));
+    let upstream = kept.live ?? (await kept.get(options.signal));
+    if (!upstream.has(call.tool)) {
+      kept = await this.#adoptAnew(call, kept, upstream);
+      upstream = await kept.get(options.signal);
+    }
+    try {
+      const result = await upstream.call(call.tool, call.arguments, options);
+      kept.succeeded();
+      return result;
+    } catch (error) {
+      if (error instanceof IpyboxError && error.code === "tool-failed") kept.succeeded();
+      if (upstream.closed) kept.failed(error instanceof Error ? error.message : "its connection was lost", upstream);
+      throw error;
+    }
+  }
+
   #open(name: string, params: ServerParams, signal: AbortSignal): Promise<OpenedUpstream> {
     const onToolsChanged = (tools: readonly UpstreamTool[]) => this.#options.onToolsChanged?.(name, tools);
     return openUpstream(name, params, this.#options, { signal, onToolsChanged });
@@ -131,6 +140,7 @@ export class ToolBroker implements AsyncDisposable {
       warnings: [...earlierWarnings, ...warnings],
       commit: async (modules) => {
         const tools = [...modules].map(([tool, module]) => ({ name: tool, module }));
+        this.#disposal.signal.throwIfAborted();
         await this.#registry.set(name, { params, tools });
         committed = true;
         await this.#replace(name, this.#keep(name, params, upstream));
@@ -142,7 +152,10 @@ export class ToolBroker implements AsyncDisposable {
   }
 
   #keep(name: string, params: ServerParams, initial?: Upstream): KeptUpstream {
-    const connect = async (signal: AbortSignal) => (await this.#open(name, params, signal)).upstream;
+    const connect = async (signal: AbortSignal) => {
+      const whileOpen = AbortSignal.any([signal, this.#disposal.signal]);
+      return (await this.#open(name, params, whileOpen)).upstream;
+    };
     return new KeptUpstream({ name, params, connect, ...(initial && { initial }) });
   }
 
@@ -156,6 +169,7 @@ export class ToolBroker implements AsyncDisposable {
   /** A server that an earlier session, or another one of this workspace, registered. */
   async #adopt(name: string): Promise<KeptUpstream> {
     const registered = await this.#registry.get(name);
+    this.#disposal.signal.throwIfAborted();
     if (!registered) throw await this.#unknownServer(name);
     const kept = this.#servers.get(name) ?? this.#keep(name, registered.params);
     this.#servers.set(name, kept);

@@ -6,7 +6,7 @@ import {
   ToolListChangedNotificationSchema,
 } from "@modelcontextprotocol/sdk/types.js";
 import { z } from "zod";
-import { IpyboxError, messageOf } from "../common/errors.ts";
+import { IpyboxError, messageOf, systemCodeOf } from "../common/errors.ts";
 import type { Logger } from "../common/logger.ts";
 import { formatDuration } from "../common/time.ts";
 import type { Connection } from "./connect.ts";
@@ -57,6 +57,9 @@ const MAX_ERROR_CHARACTERS = 100_000;
 /** A server that announces changes without end is asked for its tools no more often than this. */
 const RELIST_INTERVAL_MS = 1000;
 const RELIST_DELAY_MS = 50;
+
+/** The server had ended before it could hear of the call, which may therefore be made again. */
+export class UnsentCallError extends IpyboxError {}
 
 /** A live connection to one MCP server. What comes out of it holds no secrets. */
 export class Upstream implements AsyncDisposable {
@@ -200,9 +203,10 @@ export class Upstream implements AsyncDisposable {
     const output = this.#connection.errorOutput();
     const why = (end ?? this.#connection.end() ?? describeFailure(error)) + (output === "" ? "" : `\n${output}`);
     const message = redactor.text(`The MCP server ${name} broke off during the call: ${why}`);
-    return new IpyboxError("upstream-unavailable", message, {
-      hint: "Call again: the server is started anew then.",
-    });
+    const hint = "Call again: the server is started anew then.";
+    return systemCodeOf(error) === "EPIPE"
+      ? new UnsentCallError("upstream-unavailable", message, { hint })
+      : new IpyboxError("upstream-unavailable", message, { hint });
   }
 
   #toolError(text: string): IpyboxError {

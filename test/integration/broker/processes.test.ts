@@ -117,6 +117,15 @@ describe("closing", () => {
     expect(end).toMatchObject({ status: "rejected", reason: { code: "upstream-unavailable" } });
   });
 
+  test("is final: nothing is started afterwards", async () => {
+    await using harness = new BrokerHarness();
+    const broker = await harness.open();
+    await register(broker, "talents", talents);
+    await broker[Symbol.asyncDispose]();
+    await expect(call(broker, "talents", "echo")).rejects.toThrow("being closed");
+    await expect(register(broker, "talents", talents)).rejects.toThrow("being closed");
+  });
+
   test("leaves no process when connecting failed", async () => {
     await using harness = new BrokerHarness();
     const broker = await harness.open();
