@@ -13,6 +13,7 @@ import type {
   TaskResult,
   TaskSpec,
 } from "../../src/sandbox/engine.ts";
+import { orAborted } from "../../src/sandbox/or-aborted.ts";
 import { duplexPair } from "./duplex-pair.ts";
 
 export interface FakeEngineOptions {
@@ -147,12 +148,4 @@ function serveEvents(): (stream: Duplex) => void {
 function failTask(spec: TaskSpec, options: TaskOptions): Promise<TaskResult> {
   options.onOutput(`No module named ipybox_sandbox.${spec.module}\n`);
   return Promise.resolve({ code: 1, outOfMemory: false });
-}
-
-function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason as Error); // whatever the caller aborted with
-    signal.addEventListener("abort", onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
-  });
 }

@@ -7,13 +7,12 @@ import { IpyboxError } from "../../common/errors.ts";
 import { ReleaseStack } from "../../common/lifecycle.ts";
 import type { Logger } from "../../common/logger.ts";
 import { currentProcess, formatIdentity } from "../../common/process-identity.ts";
-import { within, withTimeout } from "../../common/time.ts";
+import { within } from "../../common/time.ts";
 import type { AdministeredEngine, Diagnosis, PruneReport, SandboxListing } from "../engine-admin.ts";
 import type {
   LaunchOptions,
   PrepareOptions,
   Sandbox,
-  SandboxExit,
   SandboxSpec,
   TaskOptions,
   TaskResult,
@@ -23,6 +22,7 @@ import type { SandboxMission } from "../link/control-connection.ts";
 import { GatewayDock } from "../link/gateway-dock.ts";
 import { removeRunDirectory, RunRoot } from "../link/run-directory.ts";
 import { listenOn } from "../link/socket.ts";
+import { orAborted } from "../or-aborted.ts";
 import { bootstrapTag } from "./base-image.ts";
 import { createDockerClient, type DockerClient } from "./client.ts";
 import { startContainer, type StartedContainer } from "./container.ts";
@@ -33,6 +33,7 @@ import { ensureKernelImage, type KernelImageOptions, kernelImageTag, userLabel }
 import { LABEL, packageVolume, type SandboxRole } from "./labels.ts";
 import { LogTail } from "./log-tail.ts";
 import { workspacePathInside } from "./mounts.ts";
+import { untilReady } from "./readiness.ts";
 import { SharedPreparation } from "./shared-preparation.ts";
 
 export interface DockerEngineOptions extends Omit<KernelImageOptions, "env"> {
@@ -47,12 +48,9 @@ export interface DockerEngineOptions extends Omit<KernelImageOptions, "env"> {
   readonly env?: Readonly<Record<string, string | undefined>> | undefined;
 }
 
-/** From the start of the container to the first gateway stream. */
-const READY_TIMEOUT_MS = 60_000;
 /** What remains in a task's control connection once its container is gone. */
 const DRAIN_TIMEOUT_MS = 2000;
 const KEPT_LOG_CHARS = 64 * 1024;
-const LOG_LINES_IN_ERRORS = 10;
 
 /** Sandboxes in containers of a Docker Engine that shares this host's file system, linked by unix sockets. */
 export class DockerEngine implements AdministeredEngine {
@@ -62,7 +60,7 @@ export class DockerEngine implements AdministeredEngine {
   readonly #client: DockerClient;
   readonly #runRoot: RunRoot;
   readonly #image: SharedPreparation<string>;
-  readonly #owner = formatIdentity(currentProcess());
+  readonly #self = currentProcess();
   readonly #closing = new AbortController();
   /** What has to be gone before this engine is: launches that unwind, and sandboxes. */
   readonly #launches = new Set<Promise<unknown>>();
@@ -152,6 +150,7 @@ export class DockerEngine implements AdministeredEngine {
       all: options.all,
       currentImages: base === undefined ? [kernel] : [kernel, base],
       userLabel: userLabel(this.#options),
+      machine: this.#self.machine,
     });
   }
 
@@ -213,7 +212,7 @@ export class DockerEngine implements AdministeredEngine {
         sessionId: plan.spec.sessionId,
         role: plan.role,
         image,
-        owner: this.#owner,
+        owner: formatIdentity(this.#self),
         workspace: plan.spec.workspace,
         extraMounts: plan.spec.mounts,
         runDirectory,
@@ -259,7 +258,8 @@ export class DockerEngine implements AdministeredEngine {
   /** Creating a volume that exists is no error, so two servers may do this at once. */
   async #makePackageVolume(spec: SandboxSpec): Promise<void> {
     const { key, path } = spec.workspace;
-    const volume = { Name: packageVolume(key), Labels: { [LABEL.workspace]: path } };
+    const labels = { [LABEL.workspace]: path, [LABEL.machine]: this.#self.machine };
+    const volume = { Name: packageVolume(key), Labels: labels };
     await this.#client.ask(this.#client.api.createVolume(volume));
   }
 
@@ -298,42 +298,5 @@ async function assertWorkspace(path: string): Promise<void> {
   if (found?.isDirectory()) return;
   throw new IpyboxError("workspace-gone", `The workspace ${path} is not there any more`, {
     hint: "Make the directory again, or start ipybox with another --workspace.",
-  });
-}
-
-/** Waits for a sign of life. Rejects with `sandbox-start-failed` when the container ends first or takes too long. */
-async function untilReady<T>(sign: Promise<T>, started: Started, signal: AbortSignal): Promise<T> {
-  const timeout = withTimeout(READY_TIMEOUT_MS);
-  const ended = started.container.exited.then((exit) => Promise.reject(startFailed(describeExit(exit), started.log)));
-  try {
-    return await orAborted(Promise.race([sign, ended]), AbortSignal.any([signal, timeout]));
-  } catch (error) {
-    signal.throwIfAborted();
-    if (timeout.aborted) throw startFailed(`was not ready within ${READY_TIMEOUT_MS / 1000} s`, started.log);
-    throw error;
-  }
-}
-
-function startFailed(what: string, log: LogTail): IpyboxError {
-  const lines = log.lines(LOG_LINES_IN_ERRORS);
-  return new IpyboxError("sandbox-start-failed", `The sandbox ${what}${lines === "" ? "" : `:\n${lines}`}`, {
-    hint: "Call again; `ipybox doctor` checks the engine, the image and the limits.",
-  });
-}
-
-function describeExit(exit: SandboxExit): string {
-  if (exit.outOfMemory) return "ran out of memory before it was ready";
-  return `ended before it was ready (exit code ${exit.code ?? "unknown"})`;
-}
-
-function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason as Error); // whatever the caller aborted with
-    if (signal.aborted) {
-      onAbort();
-      return;
-    }
-    signal.addEventListener("abort", onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
   });
 }

@@ -14,6 +14,8 @@ export interface PruneOptions {
   readonly currentImages: readonly string[];
   /** Label of the kernel images that are ours to remove. */
   readonly userLabel: string;
+  /** Whose workspaces we can look for: an engine may serve several machines. */
+  readonly machine: string;
 }
 
 /** Every sandbox on the engine, oldest first, with its owner's state. */
@@ -43,7 +45,7 @@ export async function pruneEngine(client: DockerClient, options: PruneOptions): 
       ...(await removeImages(client, KERNEL_REPOSITORY, options.userLabel, options.currentImages)),
       ...(await removeImages(client, BASE_REPOSITORY, `${LABEL.image}=base`, options.currentImages)),
     ],
-    volumes: await removeVolumes(client, options.all),
+    volumes: await removeVolumes(client, options),
   };
 }
 
@@ -110,13 +112,14 @@ async function removeImages(
   return removed;
 }
 
-async function removeVolumes(client: DockerClient, all: boolean): Promise<string[]> {
+async function removeVolumes(client: DockerClient, options: PruneOptions): Promise<string[]> {
   const { Volumes } = await client.ask(client.api.listVolumes({ filters: { label: [LABEL.workspace] } }));
   const removed: string[] = [];
   for (const volume of Volumes) {
     const workspace = volume.Labels[LABEL.workspace];
     if (!volume.Name.startsWith(PACKAGE_VOLUME_PREFIX) || workspace === undefined) continue;
-    if (!all && existsSync(workspace)) continue;
+    const gone = volume.Labels[LABEL.machine] === options.machine && !existsSync(workspace);
+    if (!gone && !options.all) continue;
     // 409: a sandbox still uses it
     if (await tolerating([404, 409], client.ask(client.api.getVolume(volume.Name).remove()))) removed.push(volume.Name);
   }

@@ -6,6 +6,8 @@ export const LABEL = {
   owner: "io.ipybox.owner",
   /** On containers and package volumes: the workspace's path on the host. */
   workspace: "io.ipybox.workspace",
+  /** On package volumes: the machine that the workspace's path is of, as common/process-identity names it. */
+  machine: "io.ipybox.machine",
   /** On containers: `session` or `installer`. */
   role: "io.ipybox.role",
   /** On images: `kernel` or `base`. */

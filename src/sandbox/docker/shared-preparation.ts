@@ -1,4 +1,5 @@
 import type { BuildStep, PrepareOptions } from "../engine.ts";
+import { orAborted } from "../or-aborted.ts";
 
 type Work<T> = (options: PrepareOptions) => Promise<T>;
 
@@ -17,15 +18,9 @@ export class SharedPreparation<T> {
     const run = (this.#current ??= this.#start());
     const listener = (step: BuildStep) => options.onProgress(step);
     run.listeners.add(listener);
-    let onAbort: (() => void) | undefined;
     try {
-      const aborted = new Promise<never>((_resolve, reject) => {
-        onAbort = () => reject(options.signal.reason as Error); // whatever the caller aborted with
-        options.signal.addEventListener("abort", onAbort, { once: true });
-      });
-      return await Promise.race([run.result, aborted]);
+      return await orAborted(run.result, options.signal);
     } finally {
-      if (onAbort) options.signal.removeEventListener("abort", onAbort);
       run.listeners.delete(listener);
       if (run.listeners.size === 0) {
         if (this.#current === run) this.#current = undefined;

@@ -12,7 +12,7 @@ export interface RunDirectoryOwner {
 }
 
 /** Room for `/<sandbox id>/gateway.sock` below the root, so that socket paths stay under 100 bytes. */
-const MAX_ROOT_BYTES = 50;
+const MAX_ROOT_BYTES = 44;
 
 /**
  * This process' private directory (0700) for the run directories of its sandboxes: below `base`, else below

@@ -79,11 +79,16 @@ describe("orphans", () => {
     const sandbox = await subject.engine.launch(kept, { signal, onBridgeConnection: (stream) => stream.destroy() });
     await sandbox[Symbol.asyncDispose]();
     const volume = `ipybox-packages-test-${randomBytes(6).toString("hex")}`;
-    await docker.createVolume({ Name: volume, Labels: { "io.ipybox.workspace": "/nowhere/at/all" } });
+    const labels = { "io.ipybox.workspace": "/nowhere/at/all", "io.ipybox.machine": currentProcess().machine };
+    await docker.createVolume({ Name: volume, Labels: labels });
+    const foreign = `${volume}-foreign`;
+    await docker.createVolume({ Name: foreign, Labels: { ...labels, "io.ipybox.machine": "another" } });
+    subject.stack.defer(() => docker.getVolume(foreign).remove());
 
     const report = await pruner.engine.prune({ all: false });
     expect(report.sandboxes).toContain(name);
     expect(report.volumes).toContain(volume);
+    expect(report.volumes).not.toContain(foreign);
     expect(report.volumes).not.toContain(`ipybox-packages-${kept.workspace.key}`);
   });
 });
