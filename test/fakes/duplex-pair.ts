@@ -24,7 +24,10 @@ class End extends Duplex {
 
   override _write(chunk: Buffer, _encoding: string, done: () => void): void {
     const other = this.#other();
-    if (other.destroyed || other.push(chunk)) { done(); return; }
+    if (other.destroyed || other.push(chunk)) {
+      done();
+      return;
+    }
     other.#onRead = done;
   }
 
