@@ -169,7 +169,6 @@ class ForkServer:
         os.close(tree.reports)
         # Not only what is below the subreaper: had it been killed, its orphans would be ours by now.
         kill_descendants(os.getpid(), spared={other.subreaper for other in self._trees.values()})
-        reap()
         self._send({"exited": tree.kernel_id, "cause": cause})
 
     def _send(self, event: dict[str, Any]) -> None:

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Collection
+
+PATIENCE_SECONDS = 5.0
+_RESCAN_SECONDS = 0.1
 
 
 def kill_descendants(root: int, spared: Collection[int] = ()) -> None:
-    """Kills every descendant of `root`, but neither `root` nor the trees below the processes in `spared`.
+    """Kills and reaps every descendant of `root`, this process, but not the trees below the processes in `spared`.
 
-    All are stopped first, over and over until no new one is found: a stopped process can't fork, so none escapes. What
-    a dying process leaves behind must stay below `root`, so `root` adopts orphans (see `process.adopt_orphans`).
+    All are stopped first, over and over until no new one is found: a stopped process can't fork. A process whose parent
+    ends while the list is read may be missing from it, so it is read again until nothing is left. What a dying process
+    leaves behind must stay below `root`: it adopts orphans (see `process.adopt_orphans`). Gives up after
+    `PATIENCE_SECONDS` on processes that even SIGKILL does not end, in uninterruptible sleep.
     """
-    stopped: set[int] = set()
-    while found := _descendants(root, spared) - stopped:
-        for pid in found:
-            _send(pid, signal.SIGSTOP)
-        stopped |= found
-    for pid in stopped:
-        _send(pid, signal.SIGKILL)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    # Children that end while the others are looked for must not be missed by the wait below.
+    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    try:
+        while _stop_and_kill(root, spared) and time.monotonic() < deadline:
+            if not reap():
+                signal.sigtimedwait({signal.SIGCHLD}, _RESCAN_SECONDS)
+        reap()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
 
 
 def reap() -> dict[int, int]:
@@ -34,6 +43,18 @@ def reap() -> dict[int, int]:
     except ChildProcessError:
         pass
     return ended
+
+
+def _stop_and_kill(root: int, spared: Collection[int]) -> bool:
+    """Whether there was anything to kill."""
+    stopped: set[int] = set()
+    while found := _descendants(root, spared) - stopped:
+        for pid in found:
+            _send(pid, signal.SIGSTOP)
+        stopped |= found
+    for pid in stopped:
+        _send(pid, signal.SIGKILL)
+    return bool(stopped)
 
 
 def _descendants(root: int, spared: Collection[int]) -> set[int]:
