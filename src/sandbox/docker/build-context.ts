@@ -1,6 +1,6 @@
 import { createHash, type Hash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
-import { join, posix } from "node:path";
+import { join, relative, sep } from "node:path";
 import { Readable } from "node:stream";
 import { pack } from "tar-fs";
 
@@ -12,7 +12,8 @@ export interface BuildContext {
   readonly requirements: string | undefined;
 }
 
-const UNUSED_DIRECTORIES = new Set(["tests", "__pycache__"]);
+/** All that the Dockerfile copies: the same in a checkout, with its tests and tools, and in the installed package. */
+const USED_ENTRIES = new Set(["Dockerfile", "excludes.txt", "ipybox_sandbox", "mcpygen", "requirements.lock"]);
 /** Keeps modes equal whatever the umask of the checkout was. */
 const MODES = { fmode: 0o644, dmode: 0o755 };
 
@@ -45,22 +46,18 @@ export async function packContext(context: BuildContext, caBundle: string): Prom
   return Readable.from(tar); // tar-fs has streams of its own kind
 }
 
-/** Paths below `directory`, sorted. Hidden ones (a virtual environment, caches) are a developer's. */
-async function contextFiles(directory: string, below = ""): Promise<string[]> {
-  const entries = await readdir(join(directory, below), { withFileTypes: true });
-  const used = entries.filter(
-    ({ name }) => !name.startsWith(".") && !name.endsWith(".pyc") && !UNUSED_DIRECTORIES.has(name),
-  );
-  const nested = await Promise.all(
-    used.map(async (entry) => {
-      const path = posix.join(below, entry.name);
-      if (entry.isDirectory()) return await contextFiles(directory, path);
-      return entry.isFile() ? [path] : [];
-    }),
-  );
-  return nested.flat().sort();
+/** Paths below `directory`, sorted. */
+async function contextFiles(directory: string): Promise<string[]> {
+  const entries = await readdir(directory, { withFileTypes: true, recursive: true });
+  return entries
+    .filter((entry) => entry.isFile() && !entry.name.endsWith(".pyc"))
+    .map((entry) => relative(directory, join(entry.parentPath, entry.name)).replaceAll(sep, "/"))
+    .filter((path) => USED_ENTRIES.has(path.split("/")[0] ?? ""))
+    .sort();
 }
 
-function addField(hash: Hash, value: string | Buffer): void {
-  hash.update(`${Buffer.byteLength(value)}:`).update(value);
+/** With its length in front, so that no two sequences of fields are the same bytes. */
+function addField(hash: Hash, field: string | Buffer): void {
+  hash.update(`${Buffer.byteLength(field)}:`);
+  hash.update(field);
 }

@@ -9,9 +9,9 @@ let directory = "";
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), "test-context-"));
   await writeFile(join(directory, "Dockerfile"), "FROM x");
-  await mkdir(join(directory, "package", "__pycache__"), { recursive: true });
+  await mkdir(join(directory, "ipybox_sandbox", "__pycache__"), { recursive: true });
   await mkdir(join(directory, "tests"));
-  await writeFile(join(directory, "package", "a.py"), "a");
+  await writeFile(join(directory, "ipybox_sandbox", "a.py"), "a");
 });
 afterEach(() => rm(directory, { recursive: true }));
 
@@ -33,9 +33,9 @@ describe("the build context's hash", () => {
       await hashContext(context({ arguments: { UID: "1001" } })),
       await hashContext(context({ requirements: "numpy" })),
     ];
-    await writeFile(join(directory, "package", "b.py"), "");
+    await writeFile(join(directory, "ipybox_sandbox", "b.py"), "");
     hashes.push(await hashContext(context()));
-    await writeFile(join(directory, "package", "b.py"), "b");
+    await writeFile(join(directory, "ipybox_sandbox", "b.py"), "b");
     hashes.push(await hashContext(context()));
     expect(new Set(hashes).size).toBe(5);
   });
@@ -43,7 +43,7 @@ describe("the build context's hash", () => {
   it("does not change with tests, compiled and hidden files", async () => {
     const before = await hashContext(context());
     await writeFile(join(directory, "tests", "test_a.py"), "");
-    await writeFile(join(directory, "package", "__pycache__", "a.pyc"), "");
+    await writeFile(join(directory, "ipybox_sandbox", "__pycache__", "a.pyc"), "");
     await mkdir(join(directory, ".venv"));
     await writeFile(join(directory, ".venv", "python"), "");
     expect(await hashContext(context())).toBe(before);
@@ -54,7 +54,7 @@ describe("the packed build context", () => {
   it("holds the files, the certificates and the requirements", async () => {
     await writeFile(join(directory, "tests", "test_a.py"), "");
     const tar = await text(await packContext(context({ requirements: "numpy\n" }), "CERTIFICATES\n"));
-    const names = ["Dockerfile", "package/a.py", "ca/bundle.pem", "requirements.txt"];
+    const names = ["Dockerfile", "ipybox_sandbox/a.py", "ca/bundle.pem", "requirements.txt"];
     expect(names.filter((name) => tar.includes(`${name}\0`))).toEqual(names);
     expect(tar).toContain("CERTIFICATES");
     expect(tar).not.toContain("test_a.py");
