@@ -13,7 +13,6 @@ import contextlib
 import itertools
 import json
 import os
-import re
 import select
 import socket
 import threading
@@ -32,6 +31,7 @@ from ipybox_sandbox.toolerrors import (
     UpstreamUnavailableError,
     tool_error_of,
 )
+from ipybox_sandbox.wire import MAX_FRAME_BYTES, Reply, Wire, drain, local_error
 
 __all__ = [
     "MAX_FRAME_BYTES",
@@ -51,14 +51,7 @@ __all__ = [
 SOCKET_PATH = "/run/ipybox/tools.sock"
 """Where the host listens. Read at each connection, so that tests and local engines can set it."""
 
-MAX_FRAME_BYTES = 16 * 1024 * 1024
-"""Longest line in either direction, without its newline."""
-
-_READ_BYTES = 256 * 1024
-_ID_AT_START = re.compile(rb'^\s*\{[^{}\[\]]{0,200}?"id"\s*:\s*(\d{1,18})\b')
-
-_Reply = Mapping[str, Any]
-_Deliver = Callable[[_Reply], object]
+_Deliver = Callable[[Reply], object]
 
 
 def call(server: str, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +86,7 @@ def _tool_params(server: str, tool: str, arguments: Mapping[str, Any]) -> dict[s
     return {"server": server, "tool": tool, "arguments": arguments}
 
 
-def _tool_result(reply: _Reply, server: str, tool: str) -> dict[str, Any]:
+def _tool_result(reply: Reply, server: str, tool: str) -> dict[str, Any]:
     if (error := reply.get("error")) is not None:
         message, kind = _error_parts(error)
         raise tool_error_of(message, kind, server, tool)
@@ -111,11 +104,6 @@ def _error_parts(error: object) -> tuple[str, str]:
     return str(error.get("message", "")), kind if isinstance(kind, str) else "tool"
 
 
-def _local_error(message: str, kind: str) -> _Reply:
-    """An answer that this side gives itself, in the shape of the host's."""
-    return {"error": {"message": message, "data": {"kind": kind}}}
-
-
 class _Client:
     """Requests of any thread and any event loop, matched with answers by id."""
 
@@ -130,8 +118,8 @@ class _Client:
         self._running = False
         self._connection: socket.socket | None = None
 
-    def request(self, method: str, params: Mapping[str, Any]) -> _Reply:
-        replies: SimpleQueue[_Reply] = SimpleQueue()
+    def request(self, method: str, params: Mapping[str, Any]) -> Reply:
+        replies: SimpleQueue[Reply] = SimpleQueue()
         request_id = next(self._ids)
         try:
             self._submit(request_id, method, params, replies.put)
@@ -140,15 +128,15 @@ class _Client:
             self._cancel(request_id)
             raise
 
-    async def arequest(self, method: str, params: Mapping[str, Any]) -> _Reply:
+    async def arequest(self, method: str, params: Mapping[str, Any]) -> Reply:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[_Reply] = loop.create_future()
+        future: asyncio.Future[Reply] = loop.create_future()
 
-        def settle(reply: _Reply) -> None:
+        def settle(reply: Reply) -> None:
             if not future.done():
                 future.set_result(reply)
 
-        def deliver(reply: _Reply) -> None:
+        def deliver(reply: Reply) -> None:
             with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
                 loop.call_soon_threadsafe(settle, reply)
 
@@ -164,7 +152,7 @@ class _Client:
         frame = _frame({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})
         if len(frame) > MAX_FRAME_BYTES:
             size = f"{len(frame):,} bytes, limit {MAX_FRAME_BYTES:,}"
-            deliver(_local_error(f"the arguments are too large for one call ({size})", "limit"))
+            deliver(local_error(f"the arguments are too large for one call ({size})", "limit"))
             return
         self._waiting[request_id] = deliver
         self._send(request_id, frame)
@@ -210,7 +198,7 @@ class _Client:
             try:
                 connection.connect(SOCKET_PATH)
                 connection.setblocking(False)
-                _Wire(connection, self._wake_in, self._outbox, self._deliver).serve()
+                Wire(connection, self._wake_in, self._outbox, self._deliver).serve()
             finally:
                 self._connection = None
 
@@ -222,9 +210,9 @@ class _Client:
             if self._outbox:
                 return
             select.select([self._wake_in], [], [])
-            _drain(self._wake_in)
+            drain(self._wake_in)
 
-    def _deliver(self, request_id: int, reply: _Reply) -> None:
+    def _deliver(self, request_id: int, reply: Reply) -> None:
         deliver = self._waiting.pop(request_id, None)
         if deliver is not None:  # else it was cancelled
             deliver(reply)
@@ -233,104 +221,12 @@ class _Client:
         """Whatever was asked before now can't be answered; what is asked from now on gets a new connection."""
         self._outbox.clear()
         for request_id in list(self._waiting):
-            self._deliver(request_id, _local_error(reason, "unavailable"))
-
-
-class _Wire:
-    """Frames over one connection, both directions, until it ends."""
-
-    def __init__(
-        self,
-        connection: socket.socket,
-        wake: socket.socket,
-        outbox: deque[tuple[int | None, bytes]],
-        deliver: Callable[[int, _Reply], None],
-    ) -> None:
-        self._connection = connection
-        self._wake = wake
-        self._outbox = outbox
-        self._deliver = deliver
-        self._unsent = memoryview(b"")
-        self._line = bytearray()
-        self._skipping = False
-
-    def serve(self) -> None:
-        poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
-        connection = self._connection.fileno()
-        while True:
-            blocked = self._write()
-            poll.register(connection, select.POLLIN | (select.POLLOUT if blocked else 0))
-            for ready, events in poll.poll():
-                if ready != connection:
-                    _drain(self._wake)
-                elif events & ~select.POLLOUT and not self._read():
-                    return
-
-    def _write(self) -> bool:
-        """Sends what is queued; true when the socket takes no more for now."""
-        while True:
-            if not self._unsent:
-                if not self._outbox:
-                    return False
-                self._unsent = memoryview(self._outbox.popleft()[1])
-            try:
-                self._unsent = self._unsent[self._connection.send(self._unsent) :]
-            except BlockingIOError:
-                return True
-
-    def _read(self) -> bool:
-        """Takes in what has arrived; false at the end of the stream."""
-        try:
-            chunk = self._connection.recv(_READ_BYTES)
-        except BlockingIOError:
-            return True
-        *ends, rest = chunk.split(b"\n")
-        for end in ends:
-            self._extend(end)
-            if self._skipping:
-                self._skipping = False
-            else:
-                self._dispatch(self._line)
-            self._line = bytearray()
-        self._extend(rest)
-        return bool(chunk)
-
-    def _extend(self, part: bytes) -> None:
-        if self._skipping:
-            return
-        self._line += part
-        if len(self._line) > MAX_FRAME_BYTES:
-            self._refuse(self._line)
-            self._line = bytearray()
-            self._skipping = True
-
-    def _refuse(self, line: bytearray) -> None:
-        """An answer over the limit is an error for its call alone, if the call can be told."""
-        found = _ID_AT_START.match(line)
-        if not found:
-            raise OSError("an answer over the frame limit")
-        self._deliver(int(found[1]), _local_error("the answer is too large for the bridge (limit 16 MiB)", "limit"))
-
-    def _dispatch(self, line: bytearray) -> None:
-        try:
-            message = json.loads(line)
-        except (ValueError, RecursionError):
-            raise OSError("an answer that is not JSON") from None
-        request_id = message.get("id") if isinstance(message, dict) else None
-        if type(request_id) is int:
-            self._deliver(request_id, message)
+            self._deliver(request_id, local_error(reason, "unavailable"))
 
 
 def _frame(message: Mapping[str, Any]) -> bytes:
     # ASCII only: half a surrogate pair, which Python strings may hold, has no UTF-8 form.
     return json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-
-
-def _drain(wake: socket.socket) -> None:
-    with contextlib.suppress(BlockingIOError):
-        while wake.recv(4096):
-            pass
 
 
 _CLIENT = _Client()

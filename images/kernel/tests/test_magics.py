@@ -15,7 +15,6 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from ipybox_sandbox import bridge, magics
 
-
 # As they were generated, in the parts that count.
 EARLIER_PACKAGE = """
 import os

@@ -17,8 +17,9 @@ from datamodel_code_generator.format import DatetimeClassType, PythonVersion
 from datamodel_code_generator.model import get_data_model_types
 from datamodel_code_generator.parser.jsonschema import JsonSchemaParser
 
-from ipybox_sandbox.apigen.schema import DEFINITIONS, NO_DEFAULT, ClassSpec, FieldSpec, ToolSchema
+from ipybox_sandbox.apigen.nodes import DEFINITIONS
 from ipybox_sandbox.apigen.text import docstring, literal
+from ipybox_sandbox.apigen.tool_schema import NO_DEFAULT, ClassSpec, FieldSpec, ToolSchema
 
 _ROOT = "Document"
 _LINE_CHARS = 110

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from ipybox_sandbox import bridge
-from ipybox_sandbox.toolapi import text_of
+from ipybox_sandbox.toolcontent import text_of
 from ipybox_sandbox.toolerrors import ToolRejectedError, ToolRunnerError, ToolTimeoutError
 
 __all__ = ["ApprovalRejectedError", "ApprovalTimeoutError", "ToolRunner", "ToolRunnerError", "reset"]
