@@ -48,12 +48,18 @@ export async function packContext(context: BuildContext, caBundle: string): Prom
 
 /** Paths below `directory`, sorted. */
 async function contextFiles(directory: string): Promise<string[]> {
-  const entries = await readdir(directory, { withFileTypes: true, recursive: true });
+  const top = (await readdir(directory, { withFileTypes: true })).filter(({ name }) => USED_ENTRIES.has(name));
+  const nested = await Promise.all(
+    top.map(async (entry) => (entry.isDirectory() ? await sourceFiles(directory, entry.name) : [entry.name])),
+  );
+  return nested.flat().sort();
+}
+
+async function sourceFiles(directory: string, below: string): Promise<string[]> {
+  const entries = await readdir(join(directory, below), { withFileTypes: true, recursive: true });
   return entries
     .filter((entry) => entry.isFile() && !entry.name.endsWith(".pyc"))
-    .map((entry) => relative(directory, join(entry.parentPath, entry.name)).replaceAll(sep, "/"))
-    .filter((path) => USED_ENTRIES.has(path.split("/")[0] ?? ""))
-    .sort();
+    .map((entry) => relative(directory, join(entry.parentPath, entry.name)).replaceAll(sep, "/"));
 }
 
 /** With its length in front, so that no two sequences of fields are the same bytes. */
