@@ -71,7 +71,7 @@ export function globMatcher(globs: readonly string[]): (name: string) => boolean
 
 function unsetError(names: readonly string[]): IpyboxError {
   return new IpyboxError("missing-variable", `${listed(names)} not set`, {
-    hint: "Set it in the `env` key of this server's entry in the MCP client's configuration or in the env file, then register again.",
+    hint: "Set it in the `env` key of this server's entry in the MCP client's configuration or in the env file (`.env` in the workspace unless --env-file says otherwise), then register again.",
   });
 }
 

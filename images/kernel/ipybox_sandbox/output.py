@@ -16,6 +16,7 @@ import threading
 import time
 from typing import Any
 
+import zmq
 from ipykernel.iostream import IOPubThread, OutStream
 
 BURST_SECONDS = 0.01
@@ -41,6 +42,13 @@ class OutputThread(IOPubThread):
         if self._is_master_process() and not bytes(msg[0]).startswith(b"stream."):
             self.queue.publish(drain=True)
         super().send_multipart(msg, *args, **kwargs)
+
+    def _really_send(self, msg: list[Any], *args: Any, **kwargs: Any) -> None:
+        super()._really_send(msg, *args, **kwargs)
+        # A send takes in what has arrived at the socket, and with it the edge on which the stream waits: without this a
+        # new subscriber might be greeted only at the next one's arrival.
+        if self._is_master_process() and not self.closed and self.socket.get(zmq.EVENTS) & zmq.POLLIN:
+            self._xpub_stream.flush(zmq.POLLIN)
 
 
 class CapturedStream(OutStream):

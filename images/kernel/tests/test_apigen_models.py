@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 from apigen_support import Schema, Workspace, obj, workspace_of
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 from pydantic import ValidationError
 
 from ipybox_sandbox import bridge
 from ipybox_sandbox.toolapi import ImageBlock, LinkBlock, ResourceBlock, ToolError, ToolText, arguments_of
+from ipybox_sandbox.toolcontent import text_of
 
 
 @pytest.fixture
@@ -388,3 +391,19 @@ def test_arun_is_run_for_asyncio(workspace: Workspace, monkeypatch: pytest.Monke
     monkeypatch.setattr(bridge, "acall", acall)
     module = workspace.module(obj({"x": {"type": "integer"}}))
     assert asyncio.run(module.arun(module.Params(x=1))) == "srv.tool{'x': 1}"
+
+
+def test_a_picture_shows_itself_as_the_last_expression_of_a_cell() -> None:
+    shell = InteractiveShell.instance()
+    picture = {"type": "image", "data": "iVBORw==", "mimeType": "image/png"}
+    shell.user_ns["result"] = text_of({"content": [{"type": "text", "text": "see"}, picture, picture]})
+    try:
+        with capture_output() as captured:
+            shell.run_cell("result")
+        assert captured.stdout.endswith("see\n")
+        assert [output.data["image/png"] for output in captured.outputs] == ["iVBORw=="] * 2
+        with capture_output() as captured:
+            shell.run_cell("type(result)('only text')")
+        assert "'only text'" in captured.stdout
+    finally:
+        InteractiveShell.clear_instance()

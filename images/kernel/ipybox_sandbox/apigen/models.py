@@ -11,10 +11,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datamodel_code_generator._shared_types import LiteralType
 from datamodel_code_generator.enums import DataModelType
 from datamodel_code_generator.format import DatetimeClassType, PythonVersion
 from datamodel_code_generator.model import get_data_model_types
+from datamodel_code_generator.parser import LiteralType
 from datamodel_code_generator.parser.jsonschema import JsonSchemaParser
 
 from ipybox_sandbox.apigen.nodes import DEFINITIONS
