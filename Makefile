@@ -9,6 +9,7 @@ help: ## Show this text
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: engine build ## Run the main job with a real MCP client and real MCP servers
+	@node dist/cli/main.js build
 	@node docs/demo/demo.mjs
 
 test: engine build $(VENV)/.complete ## Run everything: format, lint, types, unit, python, contract, integration, attempts, e2e
