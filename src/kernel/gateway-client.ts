@@ -182,6 +182,15 @@ class StreamAgent extends Agent {
         (callback as ((error: Error) => void) | undefined)?.(error instanceof Error ? error : new Error(String(error))),
     );
   }
+
+  /** The stream may be no socket, whose keep-alive and reference count Node's agent would set. */
+  override keepSocketAlive(): boolean {
+    return true;
+  }
+
+  override reuseSocket(): void {
+    // nothing to undo
+  }
 }
 
 function unreachable(error: unknown): IpyboxError {

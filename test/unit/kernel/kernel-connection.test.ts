@@ -1,0 +1,103 @@
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+
+import { GatewayClient } from "../../../src/kernel/gateway-client.ts";
+import { KernelConnection } from "../../../src/kernel/kernel-connection.ts";
+import { encodeMessage, line, type Line, ScriptedGateway } from "../../fakes/scripted-gateway.ts";
+
+let gateway: ScriptedGateway;
+let client: GatewayClient;
+let kernel: KernelConnection;
+beforeEach(async () => {
+  gateway = new ScriptedGateway();
+  client = new GatewayClient(gateway.connect);
+  await client.watchKernels(
+    ({ cause }) => kernel.markDead(cause),
+    () => undefined,
+  );
+  kernel = await KernelConnection.start(client, { env: { X: "1" } });
+});
+afterEach(async () => {
+  kernel.markDead({ type: "unknown" });
+  await client[Symbol.asyncDispose]();
+  await gateway[Symbol.asyncDispose]();
+});
+
+function play(...transcript: Line[]) {
+  gateway.transcripts.push(transcript);
+  return kernel.execute("code", { maxOutputChars: 1000, onOutputLimit: () => undefined }).done;
+}
+
+describe("a cell's messages", () => {
+  test("may end with the idle state", async () => {
+    expect(await play(line.busy, line.out("a"), line.reply, line.idle)).toMatchObject({
+      status: "ok",
+      output: { text: "a" },
+    });
+  });
+
+  test("may end with the reply", async () => {
+    expect(await play(line.busy, line.out("a"), line.idle, line.reply)).toMatchObject({
+      status: "ok",
+      output: { text: "a" },
+    });
+  });
+
+  test("may have output after the reply", async () => {
+    expect(await play(line.busy, line.reply, line.out("late"), line.idle)).toMatchObject({ output: { text: "late" } });
+  });
+
+  test("are complete without an idle state that was lost, by the fence", async () => {
+    expect(await play(line.busy, line.out("a"), line.reply)).toMatchObject({ status: "ok", output: { text: "a" } });
+  });
+
+  test("are not mixed with those of another parent", async () => {
+    const foreign = { ...line.out("foreign"), parent: "somebody-else" };
+    const foreignIdle = { ...line.idle, parent: "somebody-else" };
+    expect(await play(foreign, line.out("own"), foreignIdle, line.reply, line.idle)).toMatchObject({
+      output: { text: "own" },
+    });
+  });
+
+  test("are told from malformed and textual frames", async () => {
+    const malformed = [Buffer.from("garbage"), "text", Buffer.alloc(8, 255), encodeMessage("iopub", "stream", [], "x")];
+    const result = await play(line.busy, ...malformed.map((raw) => ({ raw })), line.out("a"), line.reply, line.idle);
+    expect(result).toMatchObject({ status: "ok", output: { text: "a" } });
+  });
+
+  test("are followed by those of the next cell", async () => {
+    await play(line.out("first"), line.reply, line.idle);
+    expect(await play(line.out("second"), line.reply, line.idle)).toMatchObject({ output: { text: "second" } });
+  });
+});
+
+describe("a kernel that dies", () => {
+  test("in the middle of a cell ends it with the cause and what was printed", async () => {
+    const result = await play(line.busy, line.out("before"), { exit: { type: "signal", signal: "SIGSEGV" } });
+    expect(result).toMatchObject({ status: "died", cause: { type: "signal", signal: "SIGSEGV" } });
+  });
+
+  test("is heard with its cause even when its connection closes first", async () => {
+    const result = await play(line.busy, { close: true }, { exit: { type: "out-of-memory" } });
+    expect(result).toMatchObject({ status: "died", cause: { type: "out-of-memory" } });
+  });
+
+  test("ends the cell although nobody tells why", async () => {
+    expect(await play(line.busy, line.out("before"), { close: true })).toMatchObject({
+      status: "died",
+      cause: { type: "unknown" },
+      output: { text: "before" },
+    });
+  });
+
+  test("ends later cells at once", async () => {
+    kernel.markDead({ type: "exit", code: 3 });
+    expect(await play(line.reply, line.idle)).toMatchObject({ status: "died", cause: { type: "exit", code: 3 } });
+  });
+});
+
+test("killing a kernel ends its cell and asks the gateway to end its processes", async () => {
+  const cell = play(line.busy, line.out("before"));
+  await kernel.kill(1000);
+  expect(await cell).toMatchObject({ status: "died" });
+  expect(gateway.requests).toEqual(["GET /ipybox/events", "POST /api/kernels", "DELETE /api/kernels/ID"]);
+});
