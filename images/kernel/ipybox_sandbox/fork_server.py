@@ -28,6 +28,8 @@ from ipybox_sandbox.paths import Paths
 from ipybox_sandbox.process_tree import kill_descendants, reap
 
 READ_BYTES = 64 * 1024
+CELL_NICENESS = 19
+"""However many processes a cell runs, init, gateway and this one get their turn, or nobody could stop it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,6 +68,8 @@ class ForkServer:
     def __init__(self, gateway: socket.socket, paths: Paths) -> None:
         self._gateway = gateway
         self._paths = paths
+        # Without one, cells share the processors with the rest of the host, which they would starve behind.
+        self._has_container = os.getppid() == 1
         self._unread = bytearray()
         self._trees: dict[str, _Tree] = {}
         self._selector = selectors.DefaultSelector()
@@ -100,7 +104,11 @@ class ForkServer:
     def _handle(self, message: dict[str, Any]) -> None:
         if "start" in message:
             order = KernelOrder(
-                connection_file=message["connectionFile"], env=message["env"], cwd=message["cwd"], paths=self._paths
+                connection_file=message["connectionFile"],
+                env=message["env"],
+                cwd=message["cwd"],
+                paths=self._paths,
+                niceness=CELL_NICENESS if self._has_container else 0,
             )
             self._start(message["start"], order)
         elif (tree := self._trees.get(message.get("interrupt") or message.get("kill") or "")) is None:

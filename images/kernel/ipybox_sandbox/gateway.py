@@ -139,8 +139,10 @@ class DialOutGateway(KernelGatewayApp):
         self._spawn(self._forget(kernel_id, cause))
 
     async def _forget(self, kernel_id: str, cause: dict[str, Any]) -> None:
-        await self.kernel_manager.forget(kernel_id)
-        self._events.publish({"event": "kernel-exited", "kernelId": kernel_id, "cause": cause})
+        try:
+            await self.kernel_manager.forget(kernel_id)
+        finally:
+            self._events.publish({"event": "kernel-exited", "kernelId": kernel_id, "cause": cause})
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)

@@ -32,8 +32,6 @@ OWN_VARIABLES = {
 
 # A kernel's memory is what the container's is spent on, so it is what has to go when there is none left.
 _OOM_SCORE = "500"
-# Whatever a cell does to the processors, init, gateway and fork server get their turn, or nobody could stop it.
-_NICENESS = 19
 
 _IMPORTED_BY_A_KERNEL = (
     "IPython.core.completerlib",
@@ -61,6 +59,7 @@ class KernelOrder:
     """The whole of the environment beyond PATH, HOME, USER, LANG and `OWN_VARIABLES`."""
     cwd: str
     paths: Paths
+    niceness: int
 
 
 def preload() -> None:
@@ -76,7 +75,7 @@ def run_kernel(order: KernelOrder, report_fd: int) -> NoReturn:
     log = os.fdopen(os.dup(2), "w")  # descriptor 2 itself becomes part of a cell's output
     try:
         _offer_to_oom_killer()
-        os.nice(_NICENESS)
+        os.nice(order.niceness)
         random.seed()
         environment = {**process.base_environment(), **OWN_VARIABLES, **order.env}
         os.environ.clear()

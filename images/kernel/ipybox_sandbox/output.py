@@ -45,8 +45,8 @@ class OutputThread(IOPubThread):
 
     def _really_send(self, msg: list[Any], *args: Any, **kwargs: Any) -> None:
         super()._really_send(msg, *args, **kwargs)
-        # A send takes in what has arrived at the socket, and with it the edge on which the stream waits: without this a
-        # new subscriber might be greeted only at the next one's arrival.
+        # A send can take in what has arrived at the socket, and with it the edge that the stream below waits for (see
+        # ZMQ_FD): a new subscriber would not be greeted.
         if self._is_master_process() and not self.closed and self.socket.get(zmq.EVENTS) & zmq.POLLIN:
             self._xpub_stream.flush(zmq.POLLIN)
 
