@@ -26,7 +26,8 @@ describe("a task", () => {
   let subject: DockerUnderTest;
   beforeAll(async () => {
     subject = await withImage({
-      Dockerfile: "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY ipybox_sandbox/probe.py /opt/ipybox/lib/ipybox_sandbox/probe.py\n",
+      Dockerfile:
+        "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY ipybox_sandbox/probe.py /opt/ipybox/lib/ipybox_sandbox/probe.py\n",
       "ipybox_sandbox/probe.py": await readFile(join(import.meta.dirname, "probe.py"), "utf8"),
     });
     const tag = await subject.engine.buildImage(quiet);
