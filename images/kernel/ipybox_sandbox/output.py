@@ -45,8 +45,8 @@ class OutputThread(IOPubThread):
 
     def _really_send(self, msg: list[Any], *args: Any, **kwargs: Any) -> None:
         super()._really_send(msg, *args, **kwargs)
-        # A send can take in what has arrived at the socket, and with it the edge that the stream below waits for (see
-        # ZMQ_FD): a new subscriber would not be greeted.
+        # ZeroMQ documents (under ZMQ_FD) that a send may leave the socket readable without its descriptor saying so,
+        # which is what the stream of subscriptions waits for.
         if self._is_master_process() and not self.closed and self.socket.get(zmq.EVENTS) & zmq.POLLIN:
             self._xpub_stream.flush(zmq.POLLIN)
 

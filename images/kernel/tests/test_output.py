@@ -16,19 +16,17 @@ def test_a_subscriber_that_arrives_while_the_thread_is_busy_sending_is_greeted()
         publisher.bind("inproc://iopub")
         thread = OutputThread(publisher, Session(key=b""))
         thread.start()
-        is_busy, may_go_on = threading.Event(), threading.Event()
+        is_busy = threading.Event()
 
         def be_busy() -> None:
             is_busy.set()
-            may_go_on.wait()
-            publisher.get(zmq.EVENTS)  # takes the edge, as a send can
+            publisher.poll(10_000)  # until the subscription is there; takes the descriptor's signal, as a send can
             thread._really_send([b"topic", b"message"])
 
         thread.schedule(be_busy)
         is_busy.wait()
         subscriber.connect("inproc://iopub")
         subscriber.subscribe(b"")
-        may_go_on.set()
         heard = b""
         while b"iopub_welcome" not in heard:
             assert subscriber.poll(10_000), "not greeted"
