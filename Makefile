@@ -3,7 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 VENV := images/kernel/.venv
 
-.PHONY: help demo test check build engine image readme clean
+.PHONY: help demo test check bench build engine image readme clean
 
 help: ## Show this text
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,6 +27,9 @@ engine: ## Install and start Docker Engine where none answers
 
 image: engine build ## Build the kernel image
 	@node dist/cli/main.js build
+
+bench: engine build ## Measure beside the original ipybox from PyPI; writes bench/results.json
+	@node bench/run.mjs
 
 readme: build ## Rewrite the README's generated tables
 	@node docs/readme-tables.mjs

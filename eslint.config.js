@@ -27,6 +27,8 @@ export default defineConfig(
   {
     files: ["*.js", "**/*.mjs"],
     extends: [tseslint.configs.disableTypeChecked],
-    languageOptions: { globals: { console: "readonly", performance: "readonly", process: "readonly" } },
+    languageOptions: {
+      globals: { AbortController: "readonly", console: "readonly", performance: "readonly", process: "readonly" },
+    },
   },
 );

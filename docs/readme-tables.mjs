@@ -1,6 +1,8 @@
-// The tables of README.md that are generated from the code. `make readme` rewrites them; a unit test finds them stale.
+// The tables of README.md that are generated from the code and from bench/results.json. `make readme` rewrites them; a unit test finds them stale.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+
+import { formatReport } from "../bench/report.mjs";
 
 const README = join(import.meta.dirname, "../README.md");
 
@@ -15,6 +17,7 @@ if (process.argv[1] === import.meta.filename) {
 
 /** The README's text with every generated table up to date. */
 export function withTables(text, { OPTIONS, flagName, variableName, ERROR_CODES }) {
+  const results = JSON.parse(readFileSync(join(import.meta.dirname, "../bench/results.json"), "utf8"));
   const options = Object.entries(OPTIONS).map(([name, { value, help, repeatable, default: fallback, defaultText }]) => [
     `\`--${flagName(name)}${value ? ` ${value.replaceAll("|", "\\|")}` : ""}\``,
     `\`${variableName(name)}\``,
@@ -25,6 +28,7 @@ export function withTables(text, { OPTIONS, flagName, variableName, ERROR_CODES 
   return [
     ["options", table(["option", "environment", "default", "meaning"], options)],
     ["errors", table(["code", "meaning"], codes)],
+    ["performance", formatReport(results)],
   ].reduce((result, [name, rows]) => replaceBetween(result, name, rows), text);
 }
 

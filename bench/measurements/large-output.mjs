@@ -1,0 +1,25 @@
+import { repeat, timed, withSession } from "../session.mjs";
+import { NotThere } from "../subjects.mjs";
+
+const LINES = 50_000;
+const LINE_CHARS = 100;
+
+export const measurement = {
+  name: "5 MB printed",
+  unit: "ms",
+  target: 150,
+  run: (subject) =>
+    withSession(subject, async (session) => {
+      const code = `print(("x" * ${LINE_CHARS - 1} + "\\n") * ${LINES}, end="")`;
+      return repeat(subject.isOurs ? 15 : 3, () =>
+        timed(async () => {
+          const text = await session.cell(code, { max_output_chars: LINES * LINE_CHARS });
+          if (text.length < LINES * LINE_CHARS - 1) {
+            throw new NotThere(
+              `${(LINES * LINE_CHARS).toLocaleString("en")} characters printed, ${text.length} arrived`,
+            );
+          }
+        }),
+      );
+    }),
+};

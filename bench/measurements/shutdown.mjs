@@ -1,0 +1,14 @@
+import { repeat, timed } from "../session.mjs";
+
+/** From the end of stdin to the end of the process, which for ours is after the end of its container. */
+export const measurement = {
+  name: "shutdown",
+  unit: "ms",
+  target: 1000,
+  run: (subject) =>
+    repeat(subject.isOurs ? 10 : 3, async () => {
+      const session = await subject.open({});
+      await session.cell("1 + 1");
+      return timed(() => session[Symbol.asyncDispose]());
+    }),
+};
