@@ -25,6 +25,11 @@ export interface Sandbox extends AsyncDisposable {
   connectGateway(options: { readonly signal: AbortSignal }): Promise<Duplex>;
   /** Resolves (never rejects) when the sandbox is gone, whoever ended it. */
   readonly exited: Promise<SandboxExit>;
+  /**
+   * Lets nothing in it run any further, for good: dispose it next. Resolves when it stands still; a sandbox that has
+   * ended is no error.
+   */
+  pause(): Promise<void>;
   /** The last lines that init and gateway wrote; control sequences stripped. Works after the exit too. */
   tailLogs(lines: number): Promise<string>;
 }
@@ -74,6 +79,15 @@ export interface LaunchOptions {
   readonly signal: AbortSignal;
   /** A connection that code in the kernel opened to ask for tool calls. Hostile. */
   readonly onBridgeConnection: (stream: Duplex) => void;
+  /** The way out, through the host; absent where there is none. */
+  readonly egress?: SandboxEgress | undefined;
+}
+
+export interface SandboxEgress {
+  /** A connection that something in the sandbox opened, to be served as an HTTP proxy. Hostile. */
+  readonly onConnection: (stream: Duplex) => void;
+  /** Certificates, PEM, that programs inside are to trust. */
+  readonly caBundle: string;
 }
 
 export interface TaskSpec extends SandboxSpec {

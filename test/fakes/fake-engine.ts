@@ -101,6 +101,14 @@ export class FakeSandbox implements Sandbox {
     return Promise.resolve(hostEnd);
   }
 
+  /** How often it was paused. */
+  pauses = 0;
+
+  pause(): Promise<void> {
+    this.pauses += 1;
+    return Promise.resolve();
+  }
+
   tailLogs(lines: number): Promise<string> {
     return Promise.resolve(["fake sandbox started"].slice(-lines).join("\n"));
   }

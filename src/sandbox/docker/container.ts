@@ -11,6 +11,8 @@ import { demultiplex, type LogTail } from "./log-tail.ts";
 /** A started container. Disposing kills and removes it; a container that is gone already is no error. */
 export interface StartedContainer extends AsyncDisposable {
   readonly exited: Promise<SandboxExit>;
+  /** Freezes every process in it; a container that is paused or gone already is no error. */
+  pause(): Promise<void>;
   /** Someone else knows that the container has ended; the exit is settled even if the engine does not say it. */
   assumeGone(): void;
 }
@@ -50,6 +52,7 @@ export async function startContainer(
     await client.ask(container.start());
     return {
       exited: watch.exited,
+      pause: () => pauseContainer(client, container),
       assumeGone: () => void within(REPORT_TIMEOUT_MS, watch.exited).then(() => watch.settle(undefined)),
       async [Symbol.asyncDispose]() {
         await stack[Symbol.asyncDispose]();
@@ -150,6 +153,18 @@ function parseEvent(line: string): EngineEvent | undefined {
 
 function destroy(stream: NodeJS.ReadableStream): void {
   if (stream instanceof Readable) stream.destroy();
+}
+
+async function pauseContainer(client: DockerClient, container: Container): Promise<void> {
+  try {
+    await client.ask(container.pause());
+  } catch (error) {
+    const status = statusOf(error);
+    if (status === 404) return;
+    // Paused, or ended: the engine refuses both alike, with another status in each of its versions.
+    const state = await client.find(container.inspect());
+    if (state !== undefined && state.State.Running && !state.State.Paused) throw error;
+  }
 }
 
 async function removeContainer(client: DockerClient, container: Container, watch: ExitWatch): Promise<void> {

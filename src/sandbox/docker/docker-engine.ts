@@ -50,6 +50,8 @@ export interface DockerEngineOptions extends Omit<KernelImageOptions, "env"> {
 
 /** What remains in a task's control connection once its container is gone. */
 const DRAIN_TIMEOUT_MS = 2000;
+/** In the run directory; docs/architecture.md, "egress.sock". */
+const CA_BUNDLE = "ca.pem";
 const KEPT_LOG_CHARS = 64 * 1024;
 
 /** Sandboxes in containers of a Docker Engine that shares this host's file system, linked by unix sockets. */
@@ -93,7 +95,8 @@ export class DockerEngine implements AdministeredEngine {
         role: "session",
         spec,
         mission: { mode: "session", token, workspace: workspacePath },
-        socket: { name: "tools.sock", onConnection: options.onBridgeConnection },
+        sockets: { "tools.sock": options.onBridgeConnection, "egress.sock": options.egress?.onConnection },
+        caBundle: options.egress?.caBundle,
         onOutput: () => undefined,
       });
       try {
@@ -109,6 +112,7 @@ export class DockerEngine implements AdministeredEngine {
         workspacePath,
         connectGateway: (connect) => started.dock.connectGateway(connect),
         exited: started.container.exited,
+        pause: () => started.container.pause(),
         tailLogs: (lines) => Promise.resolve(started.log.lines(lines)),
         [Symbol.asyncDispose]: () => started[Symbol.asyncDispose](),
       };
@@ -122,7 +126,7 @@ export class DockerEngine implements AdministeredEngine {
         role: "installer",
         spec,
         mission: { mode: "task", module: spec.module, args: spec.args },
-        socket: { name: "egress.sock", onConnection: options.onEgressConnection },
+        sockets: { "egress.sock": options.onEgressConnection },
         onOutput: options.onOutput,
       });
       const control = await untilReady(started.dock.control, started, signal);
@@ -194,6 +198,7 @@ export class DockerEngine implements AdministeredEngine {
       stack.defer(() => removeRunDirectory(runDirectory));
       const emptyFile = join(runDirectory, "empty");
       await writeFile(emptyFile, "", { mode: 0o444 });
+      if (plan.caBundle) await writeFile(join(runDirectory, CA_BUNDLE), plan.caBundle, { mode: 0o444 });
       const dock = new GatewayDock({
         mission: plan.mission,
         onLog: (text) => log.append(text.endsWith("\n") ? text : `${text}\n`),
@@ -203,7 +208,10 @@ export class DockerEngine implements AdministeredEngine {
       stack.use(dock);
       const listen = { directory: runDirectory, uid, gid };
       stack.use(await listenOn({ ...listen, name: "gateway.sock", onConnection: (stream) => dock.accept(stream) }));
-      stack.use(await listenOn({ ...listen, ...plan.socket }));
+      for (const name of ["tools.sock", "egress.sock"] as const) {
+        const onConnection = plan.sockets[name];
+        if (onConnection) stack.use(await listenOn({ ...listen, name, onConnection }));
+      }
       await this.#makePackageVolume(plan.spec);
       signal.throwIfAborted();
       const create = toCreateOptions({
@@ -283,7 +291,9 @@ interface StartPlan {
   readonly role: SandboxRole;
   readonly spec: SandboxSpec;
   readonly mission: SandboxMission;
-  readonly socket: { readonly name: "tools.sock" | "egress.sock"; readonly onConnection: (stream: Duplex) => void };
+  /** Who serves the sockets besides `gateway.sock`. */
+  readonly sockets: Partial<Record<"tools.sock" | "egress.sock", ((stream: Duplex) => void) | undefined>>;
+  readonly caBundle?: string | undefined;
   readonly onOutput: (text: string) => void;
 }
 

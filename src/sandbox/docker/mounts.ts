@@ -46,15 +46,13 @@ export function toMounts(plan: MountPlan): MountSettings[] {
   const { workspace } = plan;
   const installing = plan.role === "installer";
   const roots = [...new Set([workspacePathInside(workspace.path, plan.uid), INSIDE.workspace])];
-  const atEachRoot = (path: string) => roots.map((root) => posix.join(root, posix.relative(workspace.path, path)));
-  const masked = new Set(workspace.masked);
+  const places: Place[] = [
+    ...roots.map((target) => ({ source: workspace.path, target, readOnly: installing })),
+    ...plan.extra.map((mount) => ({ ...mount, readOnly: installing || mount.readOnly })),
+  ];
   return [
-    ...roots.map((root) => bind(workspace.path, root, installing)),
-    ...workspace.protected
-      .filter((path) => !masked.has(path))
-      .flatMap((path) => atEachRoot(path).map((target) => bind(path, target, true))),
-    ...workspace.masked.flatMap((path) => atEachRoot(path).map((target) => bind(plan.emptyFile, target, true))),
-    ...plan.extra.map((mount) => bind(mount.source, mount.target, installing || mount.readOnly)),
+    ...places.map(({ source, target, readOnly }) => bind(source, target, readOnly)),
+    ...places.flatMap((place) => toShields(place, plan)).filter(isFirstAtItsTarget),
     bind(plan.runDirectory, INSIDE.run, true),
     {
       Type: "volume",
@@ -63,6 +61,47 @@ export function toMounts(plan: MountPlan): MountSettings[] {
       ReadOnly: !installing,
     },
   ];
+}
+
+/** A host directory and where it is inside. */
+interface Place {
+  readonly source: string;
+  readonly target: string;
+  readonly readOnly: boolean;
+}
+
+/**
+ * What lies on top of a place: an empty file over each masked one, each protected path read-only, and, bound onto
+ * themselves, the directories on the way to both. A mount point can't be renamed, so none of them can be moved away
+ * and rebuilt by the sandbox. Inside a protected directory nothing can be renamed anyway.
+ */
+function toShields(place: Place, { workspace, emptyFile }: MountPlan): MountSettings[] {
+  const inPlace = (path: string) => isBelow(path, place.source);
+  const at = (path: string) => posix.join(place.target, posix.relative(place.source, path));
+  const masked = workspace.masked.filter(inPlace);
+  const shielded = workspace.protected.filter((path) => inPlace(path) && !masked.includes(path));
+  const ancestors = new Set([...masked, ...shielded].flatMap((path) => directoriesBetween(place.source, path)));
+  const pinned = [...ancestors].filter((path) => !shielded.some((root) => path === root || isBelow(path, root)));
+  return [
+    ...pinned.sort().map((path) => bind(path, at(path), place.readOnly)),
+    ...shielded.map((path) => bind(path, at(path), true)),
+    ...masked.map((path) => bind(emptyFile, at(path), true)),
+  ];
+}
+
+/** The directories below `root` that lead to `path`, which is below it. */
+function directoriesBetween(root: string, path: string): string[] {
+  const parent = posix.dirname(path);
+  return parent === root ? [] : [...directoriesBetween(root, parent), parent];
+}
+
+function isBelow(path: string, directory: string): boolean {
+  return path.startsWith(directory === "/" ? "/" : `${directory}/`);
+}
+
+/** A mount of the workspace's own parent makes the same shields at the same targets once more. */
+function isFirstAtItsTarget(mount: MountSettings, index: number, mounts: readonly MountSettings[]): boolean {
+  return mounts.findIndex(({ Target }) => Target === mount.Target) === index;
 }
 
 function fitsInside(hostPath: string, uid: number): boolean {

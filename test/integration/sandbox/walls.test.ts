@@ -91,16 +91,63 @@ describe("masks and protections", () => {
         "refused",
       ],
       ["masked files can't be removed", "rm -f .env 2>&1 | grep -c busy", "1"],
-      ["masked files can't be renamed", "mv sub/.env x 2>&1 | grep -c busy", "1"],
+      ["masked files can't be renamed", "mv -f sub/.env moved-file 2>&1 | grep -c busy", "1"],
       ["protected directories can be read", "cat .git/config", "SECRET=1"],
       ["protected directories can't be written", "touch .git/hooks 2>&1 | grep -c Read-only", "1"],
-      ["protected directories can't be renamed", "mv .git x 2>&1 | grep -c busy", "1"],
+      ["protected directories can't be renamed", "mv -f .git moved-directory 2>&1 </dev/null | grep -c busy", "1"],
       ["protected files can't be written", "(echo x >> CLAUDE.md) 2>&1 | grep -c Read-only", "1"],
     ])(`at ${place}: %s`, async (_what, script, expected) => {
       const output = await shell(sandbox, `cd ${place}; ${script}`);
       expect(output.split("\n").at(-1)).toBe(expected);
     });
   }
+});
+
+describe("the directories on the way to a mask or a protection", () => {
+  const build = async (shielded: boolean) => {
+    const workspace = await subject.makeWorkspace();
+    const at = (name: string) => join(workspace.path, name);
+    await mkdir(at("a/b/.git"), { recursive: true });
+    await mkdir(at("env"));
+    await writeFile(at("env/.env"), "SECRET=1");
+    for (const name of ["a", "a/b", "a/b/.git", "env", "env/.env"]) await chown(at(name), UID, GID);
+    const shields = shielded ? { masked: [at("env/.env")], protected: [at("a/b/.git")] } : {};
+    return await launch(await subject.newSpec({ workspace: { ...workspace, ...shields } }));
+  };
+  const moves = ["a x", "a/b x", "env x"];
+
+  it("can't be renamed or replaced from inside, at either place", async () => {
+    await using sandbox = await build(true);
+    for (const place of [".", "/workspace"]) {
+      for (const move of moves) {
+        expect(await shell(sandbox, `cd ${place}; mv ${move} 2>&1`)).toMatch(/Device or resource busy/);
+        expect(await shell(sandbox, `cd ${place}; mkdir -p y; mv -T y ${move.split(" ")[0] ?? ""} 2>&1`)).toMatch(
+          /busy|not empty/,
+        );
+      }
+    }
+    expect(await shell(sandbox, "touch a/new a/b/new env/new && ls a a/b env | grep -c new; cat env/.env")).toBe("3");
+  });
+
+  it("could be, were they not bound onto themselves", async () => {
+    for (const move of moves) {
+      await using sandbox = await build(false);
+      expect(await shell(sandbox, `mv ${move} && echo moved`)).toBe("moved");
+    }
+  });
+});
+
+describe("a paused sandbox", () => {
+  it("stands still at once, and can be removed", async () => {
+    const spec = await subject.newSpec();
+    const sandbox = await launch(spec);
+    await sandbox.pause();
+    expect((await docker.getContainer(`ipybox-${sandbox.id}`).inspect()).State.Paused).toBe(true);
+    await sandbox.pause();
+    await sandbox[Symbol.asyncDispose]();
+    await sandbox.pause();
+    expect(await subject.leftovers()).toEqual([]);
+  });
 });
 
 describe("extra mounts", () => {

@@ -56,13 +56,65 @@ describe("mounts", () => {
     const masked = ["/home/ann/project/.env", "/home/ann/project/a/b/.env"];
     const found = summary({ workspace: { ...plan.workspace, masked, protected: ["/home/ann/project/.git"] } });
     expect(found.slice(2, -2)).toEqual([
+      "/home/ann/project/a → /home/ann/project/a rw",
+      "/home/ann/project/a/b → /home/ann/project/a/b rw",
       "/home/ann/project/.git → /home/ann/project/.git ro",
-      "/home/ann/project/.git → /workspace/.git ro",
       "/run/user/1000/ipybox/r/s/empty → /home/ann/project/.env ro",
-      "/run/user/1000/ipybox/r/s/empty → /workspace/.env ro",
       "/run/user/1000/ipybox/r/s/empty → /home/ann/project/a/b/.env ro",
+      "/home/ann/project/a → /workspace/a rw",
+      "/home/ann/project/a/b → /workspace/a/b rw",
+      "/home/ann/project/.git → /workspace/.git ro",
+      "/run/user/1000/ipybox/r/s/empty → /workspace/.env ro",
       "/run/user/1000/ipybox/r/s/empty → /workspace/a/b/.env ro",
     ]);
+  });
+
+  it.each([
+    ["nothing in the root", [".git"], [".env"], []],
+    ["the way to a nested repository", ["a/b/.git"], [], ["a", "a/b"]],
+    ["a shared way once", ["a/.git"], ["a/.env", "a/b/.env"], ["a", "a/b"]],
+    ["no directory that is read-only itself", ["a"], ["a/.env"], []],
+    ["no directory inside a read-only one, which would make it writable", ["a"], ["a/b/c/.env"], []],
+    ["the way to a read-only directory, not what is in it", ["a/b"], ["a/b/c/.env"], ["a"]],
+    ["names that only begin alike", ["a"], ["ab/.env"], ["ab"]],
+  ])("pin %s", (_what, shielded, masked, pins) => {
+    const at = (path: string) => `/home/ann/project/${path}`;
+    const workspace = { ...plan.workspace, masked: masked.map(at), protected: shielded.map(at) };
+    const writable = summary({ workspace }).filter((line) => line.endsWith(" rw"));
+    expect(writable.slice(2)).toEqual([
+      ...pins.map((pin) => `${at(pin)} → ${at(pin)} rw`),
+      ...pins.map((pin) => `${at(pin)} → /workspace/${pin} rw`),
+    ]);
+  });
+
+  it("pin read-only for an installer", () => {
+    const masked = ["/home/ann/project/a/.env"];
+    const found = summary({ role: "installer", workspace: { ...plan.workspace, masked } });
+    expect(found).toContain("/home/ann/project/a → /home/ann/project/a ro");
+  });
+
+  it("hold for a part of the workspace, or what it is a part of, that is mounted elsewhere", () => {
+    const workspace = {
+      ...plan.workspace,
+      masked: ["/home/ann/project/a/.env"],
+      protected: ["/home/ann/project/.git"],
+    };
+    const extra = [
+      { source: "/home/ann/project/a", target: "/part", readOnly: false },
+      { source: "/home/ann", target: "/whole", readOnly: false },
+      { source: "/home/ann", target: "/home/ann", readOnly: true },
+    ];
+    const found = summary({ workspace, extra });
+    expect(found).toEqual(
+      expect.arrayContaining([
+        "/run/user/1000/ipybox/r/s/empty → /part/.env ro",
+        "/run/user/1000/ipybox/r/s/empty → /whole/project/a/.env ro",
+        "/home/ann/project/.git → /whole/project/.git ro",
+        "/home/ann/project → /whole/project rw",
+      ]),
+    );
+    const targets = found.map((line) => line.split(" → ")[1]?.slice(0, -3));
+    expect(new Set(targets).size).toBe(targets.length);
   });
 
   it("prefer the mask where a path is both masked and protected", () => {
