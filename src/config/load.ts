@@ -4,6 +4,7 @@ import { join, resolve } from "node:path";
 
 import { messageOf, systemCodeOf } from "../common/errors.ts";
 import { type Config, flagName, type Option, OPTION_NAMES, type OptionName, OPTIONS, variableName } from "./options.ts";
+import { findPathProblems } from "./paths.ts";
 
 /** What a source gave for each option: flags and variables give text, the file JSON. */
 export type Given = Partial<Record<OptionName, unknown>>;
@@ -34,6 +35,7 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
     if (parsed.success) values[name] = parsed.data;
     else problems.push(...parsed.error.issues.map((issue) => `${origin}: ${issue.message}`));
   }
+  problems.push(...findPathProblems(values as Partial<Config>)); // what is there was checked by its own schema
   if (problems.length > 0) return { problems };
   values.allowWorkspaceUpstream ??= false;
   return { config: values as Config }; // every name of the table was set above, by its own schema
