@@ -1,23 +1,23 @@
 import { defineConfig } from "vitest/config";
 
 const project = (name: string, timeoutMs: number) => ({
-  test: { name, include: [`test/${name}/**/*.test.ts`], testTimeout: timeoutMs, hookTimeout: timeoutMs },
+  name,
+  include: [`test/${name}/**/*.test.ts`],
+  testTimeout: timeoutMs,
+  hookTimeout: timeoutMs,
 });
+
+const PACKED_PACKAGE = "test/helpers/packed-package.ts";
+const PYTHON_SERVERS = "test/helpers/python-servers.ts";
 
 export default defineConfig({
   test: {
     projects: [
       { test: { name: "unit", include: ["test/*.test.ts", "test/unit/**/*.test.ts"] } },
-      project("contract", 60_000),
-      project("integration", 120_000),
-      project("attempts", 120_000),
-      {
-        test: {
-          ...project("e2e", 180_000).test,
-          globalSetup: "test/helpers/packed-package.ts",
-          fileParallelism: false,
-        },
-      },
+      { test: project("contract", 60_000) },
+      { test: { ...project("integration", 120_000), globalSetup: PYTHON_SERVERS } },
+      { test: { ...project("attempts", 120_000), globalSetup: PACKED_PACKAGE, fileParallelism: false } },
+      { test: { ...project("e2e", 180_000), globalSetup: [PACKED_PACKAGE, PYTHON_SERVERS], fileParallelism: false } },
     ],
   },
 });

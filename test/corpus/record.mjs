@@ -48,7 +48,7 @@ const servers = {
   exa: npm("exa-mcp-server@3.4.1", "exa-mcp-server", { env: { EXA_API_KEY: "dummy" } }),
   mongodb: npm("mongodb-mcp-server@3.0.4", "mongodb-mcp-server"),
   kubernetes: npm("mcp-server-kubernetes@4.1.7", "mcp-server-kubernetes"),
-  time: pypi("mcp-server-time==2026.10.19", "mcp-server-time"),
+  time: pypi("mcp-server-time==2026.10.19", "mcp-server-time", { args: ["--local-timezone", "Etc/UTC"] }),
   git: pypi("mcp-server-git==2026.10.19", "mcp-server-git"),
   fetch: pypi("mcp-server-fetch==2026.10.24", "mcp-server-fetch"),
   sqlite: pypi("mcp-server-sqlite==2025.4.25", "mcp-server-sqlite", {
