@@ -18,8 +18,8 @@ const client = new Client({ name: "ipybox-demo", version: "1.0.0" });
 await step("start the server and initialize", async () => {
   await client.connect(
     new StdioClientTransport({
-      command: process.execPath,
-      args: [server, "--workspace", workspace, "--log-level", "error"],
+      command: server,
+      args: ["--workspace", workspace, "--log-level", "error"],
     }),
   );
   const { name, version } = client.getServerVersion();
@@ -85,9 +85,9 @@ for (const directory of ["images", "mcptools/everything", "mcptools/filesystem"]
   );
 }
 console.log(`${color(1, "\nClaude Code:")}
-  claude mcp add ipybox -- node ${server} --workspace .
+  claude mcp add ipybox -- ${server} --workspace .
 ${color(1, "\nClaude Desktop")} (claude_desktop_config.json):
-${indent(JSON.stringify({ mcpServers: { ipybox: { command: "node", args: [server, "--workspace", workspace] } } }, null, 2))}`);
+${indent(JSON.stringify({ mcpServers: { ipybox: { command: server, args: ["--workspace", workspace] } } }, null, 2))}`);
 
 async function call(name, args, { fails = false } = {}) {
   const shown = args.code ?? JSON.stringify(args);

@@ -1,5 +1,6 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --
 import { IpyboxError, messageOf } from "../common/errors.ts";
+import { restoreInitialEnvironment } from "../config/initial-environment.ts";
 import { loadConfig } from "../config/load.ts";
 import { VERSION } from "../version.ts";
 import { parseCommandLine } from "./command-line.ts";
@@ -9,6 +10,7 @@ import { usageOf } from "./usage.ts";
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
 
+restoreInitialEnvironment(process.argv);
 process.exitCode = await main(process.argv.slice(2));
 
 async function main(argv: readonly string[]): Promise<number> {
