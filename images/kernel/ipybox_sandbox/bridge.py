@@ -16,7 +16,6 @@ import os
 import select
 import socket
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from typing import Any
@@ -31,7 +30,7 @@ from ipybox_sandbox.toolerrors import (
     UpstreamUnavailableError,
     tool_error_of,
 )
-from ipybox_sandbox.wire import MAX_FRAME_BYTES, Reply, Wire, drain, local_error
+from ipybox_sandbox.wire import MAX_FRAME_BYTES, Outbox, Reply, Wire, drain, local_error
 
 __all__ = [
     "MAX_FRAME_BYTES",
@@ -110,7 +109,7 @@ class _Client:
     def __init__(self) -> None:
         self._ids = itertools.count(1)
         self._waiting: dict[int, _Deliver] = {}
-        self._outbox: deque[tuple[int | None, bytes]] = deque()
+        self._outbox = Outbox()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
@@ -155,14 +154,17 @@ class _Client:
             deliver(local_error(f"the arguments are too large for one call ({size})", "limit"))
             return
         self._waiting[request_id] = deliver
-        self._send(request_id, frame)
+        self._outbox.requests.append((request_id, frame))
+        self._wake()
 
     def _cancel(self, request_id: int) -> None:
         if self._waiting.pop(request_id, None) is not None:
-            self._send(None, _frame({"jsonrpc": "2.0", "method": "cancelled", "params": {"id": request_id}}))
+            self._outbox.cancellations.append(
+                _frame({"jsonrpc": "2.0", "method": "cancelled", "params": {"id": request_id}})
+            )
+            self._wake()
 
-    def _send(self, request_id: int | None, frame: bytes) -> None:
-        self._outbox.append((request_id, frame))
+    def _wake(self) -> None:
         if not self._running:
             # Several threads may be started at once; all but the one that gets to own the connection end at once.
             threading.Thread(target=self._run, name="ipybox-bridge", daemon=True).start()
@@ -198,17 +200,14 @@ class _Client:
             try:
                 connection.connect(SOCKET_PATH)
                 connection.setblocking(False)
-                Wire(connection, self._wake_in, self._outbox, self._deliver).serve()
+                Wire(connection, self._wake_in, self._outbox, self._waiting.__contains__, self._deliver).serve()
             finally:
                 self._connection = None
 
     def _await_request(self) -> None:
         """Waits until there is something to ask; a cancellation alone has nobody to go to any more."""
-        while True:
-            while self._outbox and self._outbox[0][0] is None:
-                self._outbox.popleft()
-            if self._outbox:
-                return
+        while not self._outbox.requests:
+            self._outbox.cancellations.clear()
             select.select([self._wake_in], [], [])
             drain(self._wake_in)
 

@@ -14,6 +14,9 @@ from typing import Any
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 """Longest line in either direction, without its newline."""
 
+MAX_IN_FLIGHT = 56
+"""Requests without an answer, beyond which further ones wait here: the host refuses more than 64 of a whole kernel."""
+
 _READ_BYTES = 256 * 1024
 _ID_AT_START = re.compile(rb'^\s*\{[^{}\[\]]{0,200}?"id"\s*:\s*(\d{1,18})\b')
 
@@ -25,20 +28,39 @@ def local_error(message: str, kind: str) -> Reply:
     return {"error": {"message": message, "data": {"kind": kind}}}
 
 
+class Outbox:
+    """What callers want sent. They only append, in whatever thread they are."""
+
+    def __init__(self) -> None:
+        self.requests: deque[tuple[int, bytes]] = deque()
+        self.cancellations: deque[bytes] = deque()
+        """They go first: what they cancel has been sent, or never will be."""
+
+    def clear(self) -> None:
+        self.requests.clear()
+        self.cancellations.clear()
+
+
 class Wire:
-    """Frames over one connection, both directions, until it ends."""
+    """Frames over one connection, both directions, until it ends.
+
+    `is_wanted` says whether anybody waits for the answer to a request, `deliver` hands the answer over.
+    """
 
     def __init__(
         self,
         connection: socket.socket,
         wake: socket.socket,
-        outbox: deque[tuple[int | None, bytes]],
+        outbox: Outbox,
+        is_wanted: Callable[[int], bool],
         deliver: Callable[[int, Reply], None],
     ) -> None:
         self._connection = connection
         self._wake = wake
         self._outbox = outbox
+        self._is_wanted = is_wanted
         self._deliver = deliver
+        self._in_flight: set[int] = set()
         self._unsent = memoryview(b"")
         self._line = bytearray()
         self._skipping = False
@@ -60,13 +82,24 @@ class Wire:
         """Sends what is queued; true when the socket takes no more for now."""
         while True:
             if not self._unsent:
-                if not self._outbox:
+                frame = self._next_frame()
+                if frame is None:
                     return False
-                self._unsent = memoryview(self._outbox.popleft()[1])
+                self._unsent = memoryview(frame)
             try:
                 self._unsent = self._unsent[self._connection.send(self._unsent) :]
             except BlockingIOError:
                 return True
+
+    def _next_frame(self) -> bytes | None:
+        if self._outbox.cancellations:
+            return self._outbox.cancellations.popleft()
+        while self._outbox.requests and len(self._in_flight) < MAX_IN_FLIGHT:
+            request_id, frame = self._outbox.requests.popleft()
+            if self._is_wanted(request_id):
+                self._in_flight.add(request_id)
+                return frame
+        return None
 
     def _read(self) -> bool:
         """Takes in what has arrived; false at the end of the stream."""
@@ -99,7 +132,7 @@ class Wire:
         found = _ID_AT_START.match(line)
         if not found:
             raise OSError("an answer over the frame limit")
-        self._deliver(int(found[1]), local_error("the answer is too large for the bridge (limit 16 MiB)", "limit"))
+        self._answered(int(found[1]), local_error("the answer is too large for the bridge (limit 16 MiB)", "limit"))
 
     def _dispatch(self, line: bytearray) -> None:
         try:
@@ -108,7 +141,11 @@ class Wire:
             raise OSError("an answer that is not JSON") from None
         request_id = message.get("id") if isinstance(message, dict) else None
         if type(request_id) is int:
-            self._deliver(request_id, message)
+            self._answered(request_id, message)
+
+    def _answered(self, request_id: int, reply: Reply) -> None:
+        self._in_flight.discard(request_id)
+        self._deliver(request_id, reply)
 
 
 def drain(wake: socket.socket) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from ipybox_sandbox import bridge
+from ipybox_sandbox.wire import MAX_IN_FLIGHT
 
 Handler = Callable[["Peer", dict[str, Any]], None]
 
@@ -163,6 +164,46 @@ def test_a_hundred_calls_of_asyncio_share_one_connection(host: Host) -> None:
 
     assert [result["n"] for result in asyncio.run(gather())] == list(range(100))
     assert host.connections == 1
+
+
+def test_more_calls_than_the_host_admits_wait_for_their_turn(host: Host) -> None:
+    held: SimpleQueue[tuple[Peer, dict[str, Any]]] = SimpleQueue()
+    host.handler = lambda peer, request: held.put((peer, request))
+
+    async def gather() -> list[dict[str, Any]]:
+        calls = asyncio.gather(*(bridge.acall("s", "t", {"n": n}) for n in range(100)))
+        first = [await asyncio.to_thread(held.get) for _ in range(MAX_IN_FLIGHT)]
+        assert held.empty()
+        for answered, each in enumerate(first):
+            answer_argument(*each)
+            if answered < 100 - MAX_IN_FLIGHT:
+                answer_argument(*await asyncio.to_thread(held.get))
+        return await calls
+
+    assert [result["n"] for result in asyncio.run(gather())] == list(range(100))
+
+
+def test_a_call_that_is_cancelled_before_its_turn_is_never_sent(host: Host) -> None:
+    held: SimpleQueue[tuple[Peer, dict[str, Any]]] = SimpleQueue()
+    host.handler = lambda peer, request: held.put((peer, request))
+
+    async def cancel_last() -> None:
+        calls = [asyncio.create_task(bridge.acall("s", "t", {"n": n})) for n in range(MAX_IN_FLIGHT + 1)]
+        first = [await asyncio.to_thread(held.get) for _ in range(MAX_IN_FLIGHT)]
+        calls[-1].cancel()
+        for each in first:
+            answer_argument(*each)
+        await asyncio.wait(calls)
+        host.handler = answer_argument
+        await bridge.acall("s", "t", {"n": "next"})
+        assert calls[-1].cancelled()
+
+    asyncio.run(cancel_last())
+    seen = [host.seen.get() for _ in range(host.seen.qsize())]
+    assert [message["params"]["arguments"]["n"] for message in seen if "id" in message] == [
+        *range(MAX_IN_FLIGHT),
+        "next",
+    ]
 
 
 def test_a_hundred_threads_get_their_own_answers(host: Host) -> None:
