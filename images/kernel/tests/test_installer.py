@@ -19,16 +19,10 @@ from socketserver import ThreadingMixIn, UnixStreamServer
 
 import pytest
 
-from ipybox_sandbox.installer import (
-    InstallError,
-    Paths,
-    Request,
-    current_generation,
-    distribution_stamps,
-    in_generation,
-    install,
-    new_generation,
-)
+from ipybox_sandbox.installer.generations import current_generation, in_generation, new_generation
+from ipybox_sandbox.installer.install import install
+from ipybox_sandbox.installer.task import InstallError, Paths, Request
+from ipybox_sandbox.installer.view import distribution_stamps
 
 
 class Index:

@@ -1,0 +1,80 @@
+"""What uv brought: cleaned, compiled, and merged into a generation."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from ipybox_sandbox.installer.files import move, remove
+from ipybox_sandbox.installer.task import PYTHON_DIRECTORY, VOLUME
+from ipybox_sandbox.installer.view import Installed, View
+
+CUSTOMIZE_MODULES = ("sitecustomize.py", "usercustomize.py")
+SCRIPT_PATH = f"\nimport sys; sys.path.append({str(VOLUME / 'current')!r})\n".encode()
+
+
+def clean(site: Path, changed: dict[str, Installed], image_site: Path) -> None:
+    """Remove what would run at interpreter start, and modules that the image has itself."""
+    arrived = {entry.directory for entry in changed.values()}
+    for path in sorted(site.iterdir()):
+        if path.suffix == ".dist-info":
+            if path.name not in arrived:
+                shutil.rmtree(path)
+        elif path.suffix == ".pth" or path.name in CUSTOMIZE_MODULES or shadows_image(path, image_site):
+            print(f"Left out: {path.name}", flush=True)
+            remove(path)
+
+
+def shadows_image(path: Path, image_site: Path) -> bool:
+    """Whether the image has a module of that name; directories without `__init__.py` are shared namespaces."""
+    name = path.name.split(".")[0]
+    if path.is_dir() and path.suffix == "":
+        return (image_site / name / "__init__.py").exists() or (image_site / f"{name}.py").exists()
+    is_module = path.suffix in (".py", ".so") and not path.is_dir()
+    return is_module and ((image_site / path.name).exists() or (image_site / name / "__init__.py").exists())
+
+
+def compile_bytecode(site: Path) -> None:
+    """Compile what arrived; sources that do not compile (templates, tests) are no failure."""
+    # Without site (-S): nothing that was just installed runs here.
+    command = [sys.executable, "-I", "-S", "-m", "compileall", "-q", "-q", "-j", "2", str(site)]
+    subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def merge(view: View, arrived: set[str], generation: Path) -> None:
+    """Move everything that arrived into the generation; scripts and data keep their places below its root."""
+    for path in sorted(view.site.iterdir()):
+        if path.suffix != ".dist-info" or path.name in arrived:
+            move(path, generation / path.name)
+    own = {"lib", "lib64", "include", "pyvenv.cfg"}
+    for path in sorted(view.prefix.iterdir()):
+        if path.name == "bin":
+            move_scripts(path, generation / "bin", view)
+        elif path.name not in own and not path.name.startswith("."):
+            move(path, generation / path.name)
+    for path in sorted((view.prefix / "lib").iterdir()):
+        if path.name != PYTHON_DIRECTORY:
+            move(path, generation / "lib" / path.name)
+
+
+def move_scripts(source: Path, target: Path, view: View) -> None:
+    """Move the scripts that packages brought; they run with the image's interpreter and find the volume's packages."""
+    for path in sorted(source.iterdir()):
+        if (
+            path.is_symlink()
+            or not path.is_file()
+            or path.name.lower().startswith(("activate", "deactivate", "python"))
+        ):
+            continue
+        content = path.read_bytes()
+        view_bin = os.fsencode(view.prefix / "bin")
+        if content.startswith(b"#!" + view_bin):
+            shebang, _, rest = content.partition(b"\n")
+            mode = path.stat().st_mode & 0o777
+            path.unlink()  # it may be a hard link into uv's cache
+            path.write_bytes(shebang.replace(view_bin, os.fsencode(Path(sys.prefix) / "bin")) + SCRIPT_PATH + rest)
+            path.chmod(mode)
+        move(path, target / path.name)

@@ -1,0 +1,58 @@
+"""The transaction: a view, uv, what arrived, a new generation, the switch."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from ipybox_sandbox.installer.arrivals import clean, compile_bytecode, merge
+from ipybox_sandbox.installer.generations import (
+    STAGING_PREFIX,
+    collect_garbage,
+    current_generation,
+    new_generation,
+    remove_distribution,
+    switch,
+)
+from ipybox_sandbox.installer.task import InstallError, Paths, Request
+from ipybox_sandbox.installer.uv import refuse_image_changes, run_uv
+from ipybox_sandbox.installer.view import distribution_stamps, make_view
+
+
+def main(arguments: list[str]) -> int:
+    """Run the task; its one argument is a JSON object, see Request."""
+    try:
+        install(Request.parse(arguments[0]), Paths())
+    except InstallError as error:
+        print(error, flush=True)
+        return 1
+    return 0
+
+
+def install(request: Request, paths: Paths) -> None:
+    """Install into a new generation and switch to it; on any error the volume stays as it was."""
+    collect_garbage(paths.volume)
+    staging = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=paths.volume))
+    try:
+        current = current_generation(paths.volume)
+        view = make_view(staging / "view", [paths.image_site, *([current] if current else [])])
+        before = distribution_stamps(view.site)
+        run_uv(request, paths, staging, view)
+        after = distribution_stamps(view.site)
+        changed = {name: entry for name, entry in after.items() if before.get(name) != entry}
+        refuse_image_changes(changed, paths.image_site)
+        if not changed:
+            print("Nothing to do: it is installed already.", flush=True)
+            return
+        clean(view.site, changed, paths.image_site)
+        compile_bytecode(view.site)
+        generation = new_generation(staging, current)
+        for name in changed:
+            remove_distribution(generation, name)
+        merge(view, {entry.directory for entry in changed.values()}, generation)
+        switch(paths.volume, generation)
+        print("Installed " + ", ".join(f"{entry.name} {entry.version}" for entry in changed.values()), flush=True)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    collect_garbage(paths.volume)
