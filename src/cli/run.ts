@@ -25,6 +25,7 @@ export async function run({ config, operand = "-" }: Invocation): Promise<number
     patient: true,
     onStep: (message) => display.show({ message }),
     onText: (chunk) => terminal.write(chunk),
+    onToolProgress: () => undefined,
   });
   display.finish();
   terminal.end();

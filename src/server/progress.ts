@@ -6,11 +6,12 @@ const MAX_BURST_CHARS = 2_000;
 
 /** Sends `notifications/progress` of one request; does nothing for requests without a progress token. */
 export class ProgressReporter implements Disposable {
-  readonly #send: ((progress: number, message: string) => void) | undefined;
+  #send: ((progress: number, message: string) => void) | undefined;
   readonly #startedAt = Date.now();
   readonly #heartbeat: NodeJS.Timeout | undefined;
   #flushTimer: NodeJS.Timeout | undefined;
   #pending = "";
+  #status: string | undefined;
   #count = 0;
   #lastSentAt = 0;
 
@@ -34,15 +35,21 @@ export class ProgressReporter implements Disposable {
   text(chunk: string): void {
     if (this.#send === undefined) return;
     this.#pending = (this.#pending + chunk).slice(-MAX_BURST_CHARS);
-    const waitMs = this.#lastSentAt + MIN_INTERVAL_MS - Date.now();
-    if (waitMs <= 0) this.#flush();
-    else this.#flushTimer ??= setTimeout(() => this.#flush(), waitMs);
+    this.#flushInTime();
   }
 
-  /** Call before the answer goes out: progress after it would be a protocol error. */
+  /** How far something is, as a line of its own: of a burst the latest. */
+  status(message: string): void {
+    if (this.#send === undefined) return;
+    this.#status = message;
+    this.#flushInTime();
+  }
+
+  /** Call before the answer goes out: nothing is sent from then on, since progress after it would be a protocol error. */
   [Symbol.dispose](): void {
     clearInterval(this.#heartbeat);
     this.#flush();
+    this.#send = undefined;
   }
 
   #beat(): void {
@@ -52,12 +59,19 @@ export class ProgressReporter implements Disposable {
       this.#emit(`Running for ${formatDuration(Math.round((Date.now() - this.#startedAt) / 1000) * 1000)}`);
   }
 
+  #flushInTime(): void {
+    const waitMs = this.#lastSentAt + MIN_INTERVAL_MS - Date.now();
+    if (waitMs <= 0) this.#flush();
+    else this.#flushTimer ??= setTimeout(() => this.#flush(), waitMs);
+  }
+
   #flush(): void {
     clearTimeout(this.#flushTimer);
     this.#flushTimer = undefined;
-    const text = this.#pending;
+    const parts = [this.#pending, this.#status ?? ""].filter((part) => part !== "");
     this.#pending = "";
-    if (text !== "") this.#emit(text);
+    this.#status = undefined;
+    if (parts.length > 0) this.#emit(parts.join("\n"));
   }
 
   #emit(message: string): void {

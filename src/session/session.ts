@@ -5,6 +5,7 @@ import PQueue from "p-queue";
 import { BridgeServer, type CallToolResultLike, type ToolCall } from "../bridge/bridge-server.ts";
 import type { ToolBroker } from "../broker/tool-broker.ts";
 import type { UpstreamTool } from "../broker/tool-list.ts";
+import type { ToolProgress } from "../broker/upstream.ts";
 import { IpyboxError, messageOf } from "../common/errors.ts";
 import type { ReleaseStack } from "../common/lifecycle.ts";
 import type { Logger } from "../common/logger.ts";
@@ -40,6 +41,8 @@ export interface ExecuteOptions extends WaitOptions {
   /** Unicode characters of output in the result. */
   readonly maxOutputChars: number;
   readonly onText: (text: string) => void;
+  /** What MCP servers say about calls of the cell that are under way. */
+  readonly onToolProgress: (message: string) => void;
 }
 
 export interface InstallOptions extends WaitOptions {
@@ -57,7 +60,7 @@ export class Session implements AsyncDisposable {
   readonly #keeper: SandboxKeeper;
   readonly #registrar: ServerRegistrar;
   readonly #closing = new AbortController();
-  #running: { readonly stop: AbortController; readonly calls: CellCalls; readonly timeoutMs: number } | undefined;
+  #running: { readonly stop: AbortController; readonly calls: CellCalls; readonly options: ExecuteOptions } | undefined;
   /** Set when a sandbox was lost between cells: the next cell's answer says so. */
   #hadKernel = false;
 
@@ -159,7 +162,7 @@ export class Session implements AsyncDisposable {
   async #execute(code: string, options: ExecuteOptions): Promise<CellResult> {
     const { logger, cellFiles, memoryLimitBytes } = this.#options;
     const { live, notices } = await this.#readyKernel(options);
-    const running = { stop: new AbortController(), calls: new CellCalls(), timeoutMs: options.timeoutMs };
+    const running = { stop: new AbortController(), calls: new CellCalls(), options };
     this.#running = running;
     const startedAt = performance.now();
     try {
@@ -212,12 +215,24 @@ export class Session implements AsyncDisposable {
     const { broker } = this.#options;
     const running = this.#running;
     if (running === undefined) return broker.call(call, { signal, timeoutMs: CALL_OUTSIDE_CELL_MS });
-    const { calls, timeoutMs } = running;
+    const { calls, options } = running;
     return calls.record(call.server, call.tool, () =>
-      broker.call(call, { signal: AbortSignal.any([signal, calls.signal]), timeoutMs }),
+      broker.call(call, {
+        signal: AbortSignal.any([signal, calls.signal]),
+        timeoutMs: options.timeoutMs,
+        onProgress: (progress) => options.onToolProgress(describeProgress(call, progress)),
+      }),
     );
   }
 }
+
+/** As in `github.search: 3/10 reading page 3`. */
+function describeProgress({ server, tool }: ToolCall, { progress, total, message }: ToolProgress): string {
+  const share = total === undefined ? String(progress) : `${progress}/${total}`;
+  return `${server}.${tool}: ${share}${message === undefined ? "" : ` ${message.slice(0, MAX_PROGRESS_CHARS)}`}`;
+}
+
+const MAX_PROGRESS_CHARS = 500;
 
 /** A thread may call while no cell runs: it then has the default timeout of a cell. */
 const CALL_OUTSIDE_CELL_MS = 120_000;

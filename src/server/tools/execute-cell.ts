@@ -38,6 +38,7 @@ export function executeCellTool(session: Session): Tool {
         patient: progress.active,
         onStep: (step) => progress.step(step),
         onText: (text) => progress.text(text),
+        onToolProgress: (message) => progress.status(message),
       });
       return renderCell(result, { resourceLinks });
     },
