@@ -3,7 +3,7 @@ import { defineConfig, globalIgnores } from "eslint/config";
 import tseslint from "typescript-eslint";
 
 export default defineConfig(
-  globalIgnores(["dist/", "coverage/", "reports/", "demo-workspace/", "images/"]),
+  globalIgnores(["dist/", "coverage/", "reports/", "demo-workspace/", "images/", "**/.venv/"]),
   js.configs.recommended,
   tseslint.configs.strictTypeChecked,
   tseslint.configs.stylisticTypeChecked,
