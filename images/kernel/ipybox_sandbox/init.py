@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ipybox_sandbox import process
+from ipybox_sandbox import process, seccomp
 from ipybox_sandbox.paths import Paths
 from ipybox_sandbox.process_tree import kill_descendants, reap
 
@@ -34,13 +34,13 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     parser = argparse.ArgumentParser(prog="ipybox-init", description=__doc__)
     Paths.add_options(parser)
     paths = Paths.from_options(parser.parse_args(argv))
-    # Walls come first: what is set here holds for everything that is started below. A second system call filter
-    # belongs here too.
+    # Walls come first: what is set here holds for everything that is started below.
     os.umask(0o022)
     # The one signal that would reach PID 1: Linux drops those that it has no handler for, and Python handles this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.forbid_inspection()
     process.forbid_new_privileges()
+    seccomp.install()
     process.adopt_orphans()
     code = 1
     try:

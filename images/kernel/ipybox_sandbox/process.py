@@ -8,8 +8,11 @@ import signal
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_SET_SECCOMP = 22
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
+
+_SECCOMP_MODE_FILTER = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -27,6 +30,12 @@ def allow_inspection() -> None:
 def forbid_new_privileges() -> None:
     """No program that is started from here on gains rights from setuid bits. Can't be undone."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def filter_system_calls(instructions: ctypes.Array[ctypes.c_char], count: int) -> None:
+    """Every system call of this process and its descendants passes this BPF program. Needs `forbid_new_privileges`."""
+    program = _FilterProgram(count, ctypes.addressof(instructions))
+    _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(program))
 
 
 def adopt_orphans() -> None:
@@ -78,7 +87,14 @@ def base_environment() -> dict[str, str]:
     return {name: os.environ.get(name, default) for name, default in defaults.items()}
 
 
-def _prctl(option: int, argument: int) -> None:
-    if _libc.prctl(option, ctypes.c_ulong(argument), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
+class _FilterProgram(ctypes.Structure):
+    """`struct sock_fprog`."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
+
+
+def _prctl(option: int, argument: int, further: int = 0) -> None:
+    arguments = [ctypes.c_ulong(value) for value in (argument, further, 0, 0)]
+    if _libc.prctl(option, *arguments) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"prctl({option}, {argument}): {os.strerror(code)}")

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, BinaryIO
 
+from ipybox_sandbox import process
 from ipybox_sandbox.apigen.module import Tool, generate_modules
 from ipybox_sandbox.apigen.package import write_package
 
@@ -34,6 +35,7 @@ class DeadlineError(BaseException):
 
 def main() -> None:
     """Serves requests from stdin until its end."""
+    process.forbid_inspection()
     answers = _take_stdout()
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGALRM, _raise_deadline)
