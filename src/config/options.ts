@@ -154,10 +154,18 @@ export const OPTIONS = {
     help: "Python packages baked into the kernel image",
     commands: ALL_WITH_ENGINE,
   }),
+  allowDomain: option(texts, {
+    value: "HOST",
+    repeatable: true,
+    defaultText: "none",
+    help: "Host that cells may reach over HTTP and HTTPS: example.org, *.example.org or example.org:8443 (ports 443 and 80 without one)",
+    commands: ["run"],
+  }),
   allowPrivate: option(texts, {
     value: "HOST",
     repeatable: true,
-    help: "Host of a package's URL that may have a private address",
+    defaultText: "none",
+    help: "Like --allow-domain, for a host that has a private address; also the host of a package's URL",
     commands: ["run"],
   }),
   indexUrl: option(z.url({ protocol: /^https?$/, error: "must be an http or https URL" }), {
@@ -218,7 +226,8 @@ type Always =
   | "tmpSize"
   | "logLevel"
   | "logFormat";
-type Repeatable = "allowPrivate" | "mount" | "expose" | "noRedact" | "extraIndexUrl" | "mask" | "protect" | "unprotect";
+type Repeatable =
+  "allowDomain" | "allowPrivate" | "mount" | "expose" | "noRedact" | "extraIndexUrl" | "mask" | "protect" | "unprotect";
 
 /** The configuration, checked and converted: sizes in bytes, lists always there, the rest undefined when not given. */
 export type Config = { readonly [Name in Always | Repeatable]: ValueOf<Name> } & {

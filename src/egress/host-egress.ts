@@ -1,7 +1,8 @@
 import { join } from "node:path";
+import { rootCertificates } from "node:tls";
 import type { Dispatcher } from "undici";
 import type { Logger } from "../common/logger.ts";
-import { isAllowed, parseAllowRule, type AllowRule } from "./allow-list.ts";
+import { canonicalHost, isAllowed, parseAllowRule, type AllowRule } from "./allow-list.ts";
 import { ConnectProxy } from "./connect-proxy.ts";
 import { EgressServer } from "./egress-server.ts";
 import { createHostDispatcher, readCaBundles } from "./host-http.ts";
@@ -14,7 +15,9 @@ export interface HostEgressOptions {
   /** `--index-url` and `--extra-index-url`. */
   readonly indexUrl: string | undefined;
   readonly extraIndexUrls: readonly string[];
-  /** `--allow-private`: hosts of requirements' URLs that may have private addresses. */
+  /** `--allow-domain`: hosts that sandboxes may reach. */
+  readonly allowDomain: readonly string[];
+  /** `--allow-private`: hosts that may be reached even at private addresses, by sandboxes and by installers. */
   readonly allowPrivate: readonly string[];
   /** The server's own environment: pip's and proxies' variables. */
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -24,24 +27,51 @@ export interface HostEgressOptions {
   readonly logger: Logger;
 }
 
-/** What installers may reach through this host, as its user configured pip. Nothing is opened before it is needed. */
+/** What sandboxes and installers may reach through this host. Nothing is opened before it is needed. */
 export class HostEgress implements AsyncDisposable {
   readonly #options: HostEgressOptions;
   readonly #indexes: readonly PackageIndex[];
+  readonly #allowed: readonly AllowRule[];
   readonly #allowedPrivate: readonly AllowRule[];
   readonly #cache: WheelCache;
+  #caBundle: string | undefined;
   #http: { readonly dispatcher: Dispatcher; readonly caBundle: string } | undefined;
 
   /** Throws `invalid-configuration` when an index is no http(s) URL, or a host no host name. */
   constructor(options: HostEgressOptions) {
     this.#options = options;
     this.#indexes = resolveIndexes(options);
+    this.#allowed = options.allowDomain.map((text) => parseAllowRule(text, "--allow-domain"));
     this.#allowedPrivate = options.allowPrivate.map((text) => parseAllowRule(text, "--allow-private"));
     this.#cache = new WheelCache({ directory: join(options.stateDir, "wheels"), maxBytes: CACHE_BYTES });
   }
 
   get indexCount(): number {
     return this.#indexes.length;
+  }
+
+  /** The CA certificates that this host trusts, PEM: for programs behind the proxy, which verify TLS themselves. */
+  get caBundle(): string {
+    this.#caBundle ??= [...new Set([...rootCertificates, ...readCaBundles(caBundlePaths(this.#options))])].join("\n");
+    return this.#caBundle;
+  }
+
+  /** Whether code in a sandbox may reach a host; nothing is resolved. */
+  admits(host: string, port: number): boolean {
+    return isAllowed([...this.#allowed, ...this.#allowedPrivate], canonicalHost(host) ?? "", port);
+  }
+
+  /** The far end of a session's egress socket; undefined when no host is allowed, and there is no such socket. */
+  openSession(): EgressServer | undefined {
+    if (this.#allowed.length + this.#allowedPrivate.length === 0) return undefined;
+    const { env, logger } = this.#options;
+    const proxy = new ConnectProxy({
+      allowed: this.#allowed,
+      allowedPrivate: this.#allowedPrivate,
+      proxyFor: (host, port) => proxyFromEnvironment(env, host, port),
+      logger,
+    });
+    return new EgressServer({ proxy });
   }
 
   /** The far end of one installer's egress socket: the indexes, and the host of its requirement's URL. */

@@ -1,10 +1,13 @@
 import type { Duplex } from "node:stream";
 
+import { messageOf } from "../common/errors.ts";
 import { ReleaseStack } from "../common/lifecycle.ts";
 import type { Logger } from "../common/logger.ts";
+import { within } from "../common/time.ts";
 import { GatewayClient } from "../kernel/gateway-client.ts";
 import { KernelConnection } from "../kernel/kernel-connection.ts";
-import type { Sandbox, SandboxEngine, SandboxExit, SandboxSpec } from "../sandbox/engine.ts";
+import type { Sandbox, SandboxEgress, SandboxEngine, SandboxExit, SandboxSpec } from "../sandbox/engine.ts";
+import type { ShieldBreach, ShieldWatcher } from "../workspace/shield-watcher.ts";
 
 export interface LiveSandboxOptions {
   readonly engine: SandboxEngine;
@@ -12,6 +15,11 @@ export interface LiveSandboxOptions {
   /** Read anew for every kernel, so that a change of the env file applies at reset. */
   readonly kernelEnvironment: () => Promise<Readonly<Record<string, string>>>;
   readonly onBridgeConnection: (stream: Duplex) => void;
+  readonly egress: SandboxEgress | undefined;
+  /** Of this sandbox alone, whose property it becomes. */
+  readonly shields: ShieldWatcher;
+  /** A mask does not hold any more: the sandbox is being paused; disposing it waits for that. */
+  readonly onBreach: (breach: ShieldBreach) => void;
   readonly signal: AbortSignal;
   readonly logger: Logger;
 }
@@ -22,6 +30,7 @@ interface Spare {
 }
 
 const KILL_TIMEOUT_MS = 1_500;
+const PAUSE_TIMEOUT_MS = 2_000;
 
 /** A sandbox with its gateway, the kernel that cells run in, and at most one spare kernel. */
 export class LiveSandbox implements AsyncDisposable {
@@ -34,6 +43,7 @@ export class LiveSandbox implements AsyncDisposable {
   #kernel: KernelConnection | undefined;
   #spare: Spare | undefined;
   #ended = false;
+  #pausing: Promise<unknown> | undefined;
 
   private constructor(sandbox: Sandbox, gateway: GatewayClient, options: LiveSandboxOptions, stack: ReleaseStack) {
     this.#sandbox = sandbox;
@@ -42,13 +52,15 @@ export class LiveSandbox implements AsyncDisposable {
     this.#options = options;
     this.#stack = stack;
     void sandbox.exited.then((exit) => this.#end(exit));
+    void options.shields.breached.then((breach) => this.#retire(breach));
   }
 
   /** Launches a sandbox and starts its first kernel; a failure leaves nothing behind. */
   static async open(options: LiveSandboxOptions): Promise<LiveSandbox> {
     await using stack = new ReleaseStack();
-    const { engine, spec, signal, onBridgeConnection } = options;
-    const sandbox = stack.use(await engine.launch(spec, { signal, onBridgeConnection }));
+    const { engine, spec, signal, onBridgeConnection, egress, shields } = options;
+    stack.use(shields);
+    const sandbox = stack.use(await engine.launch(spec, { signal, onBridgeConnection, egress }));
     const gateway = stack.use(new GatewayClient((connectOptions) => sandbox.connectGateway(connectOptions)));
     const live = new LiveSandbox(sandbox, gateway, options, stack.move());
     try {
@@ -59,6 +71,10 @@ export class LiveSandbox implements AsyncDisposable {
       await live[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  get shields(): ShieldWatcher {
+    return this.#options.shields;
   }
 
   /** Whether the sandbox is still there; its kernel may have died. */
@@ -102,6 +118,7 @@ export class LiveSandbox implements AsyncDisposable {
   /** Removes the sandbox and everything in it; running cells end as died. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#ended = true;
+    await this.#pausing; // the engine would first remove, then pause
     await this.#stack[Symbol.asyncDispose]();
   }
 
@@ -136,6 +153,21 @@ export class LiveSandbox implements AsyncDisposable {
       },
       () => undefined, // the gateway went: init ends the sandbox, and that is heard from `exited`
     );
+  }
+
+  /** Nothing in it reads on, and what it might have seen is removed with it. */
+  async #retire(breach: ShieldBreach): Promise<void> {
+    if (this.#ended) return;
+    this.#ended = true;
+    const { logger, onBreach } = this.#options;
+    this.#pausing = within(PAUSE_TIMEOUT_MS, this.#sandbox.pause()).catch((error: unknown) => {
+      logger.warn("a sandbox could not be paused", { error: messageOf(error) });
+    });
+    logger.warn("the sandbox is paused and replaced: a path that it must not see", { ...breach });
+    onBreach(breach);
+    await this.#pausing;
+    this.#end({ code: undefined, outOfMemory: false });
+    await this[Symbol.asyncDispose]();
   }
 
   #end(exit: SandboxExit): void {

@@ -4,13 +4,17 @@ import { join } from "node:path";
 
 import type { Elicit } from "../broker/elicitation.ts";
 import { ToolBroker } from "../broker/tool-broker.ts";
+import { IpyboxError } from "../common/errors.ts";
 import { ReleaseStack } from "../common/lifecycle.ts";
 import type { Logger } from "../common/logger.ts";
 import { HostEgress } from "../egress/host-egress.ts";
 import { PackageInstaller } from "../packages/installer.ts";
 import type { ExtraMount, SandboxEngine, SandboxSpec } from "../sandbox/engine.ts";
 import { plantEmptyEnvFile } from "../workspace/env-placeholder.ts";
-import { findShieldedPaths, type ShieldOptions } from "../workspace/shielded-paths.ts";
+import { readDiskSpace } from "../workspace/disk-space.ts";
+import { type ShieldOptions, ShieldRules } from "../workspace/shield-rules.ts";
+import { type ShieldBreach, ShieldWatcher } from "../workspace/shield-watcher.ts";
+import type { ShieldedPaths } from "../workspace/shielded-paths.ts";
 import type { Workspace } from "../workspace/workspace.ts";
 import { WorkspaceFiles } from "../workspace/workspace-files.ts";
 import { CellFiles } from "./cell-files.ts";
@@ -46,13 +50,15 @@ export interface OpenSessionOptions {
   readonly packages: {
     readonly indexUrl: string | undefined;
     readonly extraIndexUrls: readonly string[];
-    readonly allowPrivate: readonly string[];
   };
+  /** Hosts that sandboxes and their installers may reach. */
+  readonly egress: { readonly allowDomain: readonly string[]; readonly allowPrivate: readonly string[] };
   readonly version: string;
   readonly logger: Logger;
 }
 
 const MAX_MODULE_BYTES = 16 * 2 ** 20;
+const MAX_OPENING_ATTEMPTS = 3;
 
 /** Joins the stations of a call for one client. Nothing is started yet; disposing the session ends everything it made. */
 export async function openSession(options: OpenSessionOptions): Promise<Session> {
@@ -63,10 +69,11 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
 
   await using stack = new ReleaseStack();
   const files = stack.use(await WorkspaceFiles.open(workspace.path, { owner }));
-  stack.use(await plantEmptyEnvFile(workspace.path, { stateDir: workspaceState, sessionId, owner }));
+  const plantEnvFile = () => plantEmptyEnvFile(workspace.path, { stateDir: workspaceState, sessionId, owner });
+  stack.use(await plantEnvFile());
 
-  const spec = async (): Promise<SandboxSpec> => {
-    const shielded = await findShieldedPaths(workspace.path, options.shields);
+  const rules = new ShieldRules(workspace.path, options.shields);
+  const toSpec = (shielded: ShieldedPaths): SandboxSpec => {
     if (!shielded.complete)
       logger.warn("the workspace is too large to look for every .env file in it", { workspace: workspace.path });
     return {
@@ -76,8 +83,18 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
     };
   };
   const egress = stack.use(
-    new HostEgress({ ...options.packages, env: options.env, home: options.home, stateDir: options.stateDir, logger }),
+    new HostEgress({
+      ...options.packages,
+      ...options.egress,
+      env: options.env,
+      home: options.home,
+      stateDir: options.stateDir,
+      logger,
+    }),
   );
+
+  const sessionEgress = egress.openSession();
+  if (sessionEgress !== undefined) stack.use(sessionEgress);
 
   // The session and its broker know of each other: tools that change are the session's business.
   const changed: { notify?: Session["toolsChanged"] } = {};
@@ -94,20 +111,37 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
   });
   const session = new Session({
     prepare: ({ signal, onStep }) => engine.prepare({ signal, onProgress: (step) => onStep(describeStep(step)) }),
-    openSandbox: async ({ signal, onBridgeConnection }) =>
-      LiveSandbox.open({
-        engine,
-        spec: await spec(),
-        kernelEnvironment: options.kernelEnvironment,
-        onBridgeConnection,
-        signal,
-        logger,
+    openSandbox: (wishes) =>
+      openUnbreached({
+        watch: async () => {
+          await plantEnvFile(); // the user may have removed the one before
+          return await ShieldWatcher.open(rules, logger);
+        },
+        open: (shields) =>
+          LiveSandbox.open({
+            ...wishes,
+            engine,
+            spec: toSpec(shields.shielded),
+            shields,
+            egress: sessionEgress && {
+              onConnection: (stream) => sessionEgress.accept(stream),
+              caBundle: egress.caBundle,
+            },
+            kernelEnvironment: options.kernelEnvironment,
+            logger,
+          }),
       }),
     broker,
     installer: new PackageInstaller({
       workspace: workspace.path,
       stateDir: workspaceState,
-      runInstaller: async (args, task) => engine.runTask({ ...(await spec()), module: "installer", args }, task),
+      runInstaller: async (args, task) => {
+        using shields = await ShieldWatcher.open(rules, logger);
+        const breached = new AbortController();
+        void shields.breached.then((breach) => breached.abort(installBreached(breach)));
+        const signal = AbortSignal.any([task.signal, breached.signal]);
+        return await engine.runTask({ ...toSpec(shields.shielded), module: "installer", args }, { ...task, signal });
+      },
       openEgress: (target) => egress.openInstaller(target),
       indexCount: egress.indexCount,
       logger,
@@ -116,11 +150,42 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
     readModule: async (server, module) =>
       (await files.readFile(`mcptools/${server}/${module}.py`, MAX_MODULE_BYTES))?.toString("utf8"),
     memoryLimitBytes: options.memoryLimitBytes,
+    readDiskSpace: () => readDiskSpace(workspace.path),
+    admitsHost: (host, port) => egress.admits(host, port),
     release: stack.move(),
     logger: logger.child({ session: sessionId }),
   });
   changed.notify = (server, tools) => session.toolsChanged(server, tools);
   return session;
+}
+
+interface Opening {
+  readonly watch: () => Promise<ShieldWatcher>;
+  /** Disposes the watcher with what it opens, or when that fails. */
+  readonly open: (shields: ShieldWatcher) => Promise<LiveSandbox>;
+}
+
+/** Tries again when a mask fell before the sandbox was ready. */
+async function openUnbreached({ watch, open }: Opening): Promise<LiveSandbox> {
+  for (let attempt = 1; attempt <= MAX_OPENING_ATTEMPTS; attempt += 1) {
+    const shields = await watch();
+    try {
+      const live = await open(shields);
+      if (shields.breach === undefined) return live;
+      await live[Symbol.asyncDispose]();
+    } catch (error) {
+      if (shields.breach === undefined) throw error;
+    }
+  }
+  throw new IpyboxError("sandbox-start-failed", "The workspace's .env files change all the time", {
+    hint: "Call again when nothing replaces or adds .env files in the workspace, or move them out with --env-file",
+  });
+}
+
+function installBreached({ path, what }: ShieldBreach): IpyboxError {
+  return new IpyboxError("install-failed", `${path} ${what} in the workspace, which an installer must not see`, {
+    hint: "Call again",
+  });
 }
 
 function describeStep({ message, step }: { message: string; step?: { current: number; total: number } }): string {

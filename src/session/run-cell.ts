@@ -3,11 +3,16 @@ import { formatDuration, within } from "../common/time.ts";
 import type { CellOutput } from "../kernel/cell-output.ts";
 import type { DeathCause, Execution, ExecutionResult } from "../kernel/execution.ts";
 import type { CellResult } from "./cell-result.ts";
+import type { ShieldBreach } from "../workspace/shield-watcher.ts";
+import type { DiskSpace } from "../workspace/disk-space.ts";
+import { watchDiskSpace } from "./disk-watch.ts";
 import type { LiveSandbox } from "./live-sandbox.ts";
 
 /** Why a cell is stopped before its end. */
 export type StopReason =
-  { readonly type: "timeout"; readonly afterMs: number } | { readonly type: "cancelled" | "reset" | "output-limit" };
+  | { readonly type: "timeout"; readonly afterMs: number }
+  | { readonly type: "disk-full"; readonly floorBytes: number }
+  | { readonly type: "cancelled" | "reset" | "output-limit" };
 
 export interface RunCellOptions {
   readonly timeoutMs: number;
@@ -17,6 +22,7 @@ export interface RunCellOptions {
   /** Called when the cell is about to be stopped, so that its tool calls end as well. */
   readonly onStop: () => void;
   readonly memoryLimitBytes: number;
+  readonly readDiskSpace: () => Promise<DiskSpace>;
   readonly logger: Logger;
 }
 
@@ -46,6 +52,9 @@ export async function runCell(live: LiveSandbox, code: string, options: RunCellO
     () => stop.abort({ type: "timeout", afterMs: options.timeoutMs } satisfies StopReason),
     options.timeoutMs,
   );
+  const diskWatch = watchDiskSpace(options.readDiskSpace, ({ floorBytes }) =>
+    stop.abort({ type: "disk-full", floorBytes } satisfies StopReason),
+  );
   const onAbort = () =>
     stop.abort(
       isStopReason(options.signal.reason) ? options.signal.reason : ({ type: "cancelled" } satisfies StopReason),
@@ -62,6 +71,7 @@ export async function runCell(live: LiveSandbox, code: string, options: RunCellO
     return { ...result, notices: [], stateKept: true, sandboxLost: false };
   } finally {
     clearTimeout(timer);
+    diskWatch[Symbol.dispose]();
     options.signal.removeEventListener("abort", onAbort);
   }
 }
@@ -94,7 +104,12 @@ async function afterDeath(
   options: RunCellOptions,
 ): Promise<CellOutcome> {
   options.onStop();
-  const replaced = await tryReplaceKernel(live, options);
+  const { breach } = live.shields;
+  if (breach !== undefined) {
+    const notices = [noticeOfBreach(breach)];
+    return { ...result, notices, executionCount: undefined, stateKept: false, sandboxLost: true };
+  }
+  const replaced = live.usable && (await tryReplaceKernel(live, options));
   const cause = describeCause(result.cause, options.memoryLimitBytes);
   const next = replaced ? "a new kernel is running" : "a new sandbox is made for the next cell";
   return {
@@ -121,6 +136,10 @@ async function tryReplaceKernel(live: LiveSandbox, options: RunCellOptions): Pro
   }
 }
 
+function noticeOfBreach({ path, what }: ShieldBreach): string {
+  return `[${path} ${what} while this cell ran: the sandbox was paused at once and is replaced; variables and imports are lost]`;
+}
+
 function statusOf(reason: StopReason): CellResult["status"] {
   switch (reason.type) {
     case "timeout":
@@ -129,6 +148,7 @@ function statusOf(reason: StopReason): CellResult["status"] {
     case "reset":
       return "cancelled";
     case "output-limit":
+    case "disk-full":
       return "error";
   }
 }
@@ -147,6 +167,8 @@ function noticeOf(reason: StopReason, rung: keyof typeof RUNGS): string {
       return `[Cancelled: ${RUNGS[rung]}]`;
     case "reset":
       return `[Stopped by reset: ${rung === "interrupted" ? "the cell was interrupted" : RUNGS[rung]}]`;
+    case "disk-full":
+      return `[Less than ${Number((reason.floorBytes / 1e9).toFixed(1))} GB of disk space is free: ${RUNGS[rung]}]`;
     case "output-limit":
       return `[Output limit of 256 MB exceeded: ${rung === "interrupted" ? "the cell was interrupted" : RUNGS[rung]}]`;
   }
@@ -155,7 +177,7 @@ function noticeOf(reason: StopReason, rung: keyof typeof RUNGS): string {
 function describeCause(cause: DeathCause, memoryLimitBytes: number): string {
   switch (cause.type) {
     case "out-of-memory":
-      return ` (out of memory, limit ${formatBytes(memoryLimitBytes)})`;
+      return ` (out of memory, limit ${formatMemory(memoryLimitBytes)})`;
     case "exit":
       return ` (exit code ${cause.code})`;
     case "signal":
@@ -165,7 +187,8 @@ function describeCause(cause: DeathCause, memoryLimitBytes: number): string {
   }
 }
 
-function formatBytes(bytes: number): string {
+/** Memory in powers of two, as limits of memory are given. */
+function formatMemory(bytes: number): string {
   const unit = bytes >= 2 ** 30 ? { name: "GiB", size: 2 ** 30 } : { name: "MiB", size: 2 ** 20 };
   return `${Number((bytes / unit.size).toFixed(1))} ${unit.name}`;
 }

@@ -32,6 +32,7 @@ export class SandboxKeeper implements AsyncDisposable {
   readonly #closing = new AbortController();
   #opening: Opening | undefined;
   #live: LiveSandbox | undefined;
+  #discarding: Promise<unknown> = Promise.resolve();
 
   constructor(options: KeeperOptions) {
     this.#options = options;
@@ -62,15 +63,16 @@ export class SandboxKeeper implements AsyncDisposable {
     }
   }
 
-  /** Removes the present sandbox; the next {@link get} opens another. */
+  /** Removes the present sandbox; the next {@link get} opens another, once it is gone. */
   async discard(): Promise<void> {
     const live = this.#live;
     this.#live = undefined;
-    try {
-      await live?.[Symbol.asyncDispose]();
-    } catch (error) {
-      this.#options.logger.warn("a sandbox could not be removed cleanly", { error: messageOf(error) });
+    if (live !== undefined) {
+      this.#discarding = Promise.all([this.#discarding, live[Symbol.asyncDispose]()]).catch((error: unknown) => {
+        this.#options.logger.warn("a sandbox could not be removed cleanly", { error: messageOf(error) });
+      });
     }
+    await this.#discarding;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -100,6 +102,7 @@ export class SandboxKeeper implements AsyncDisposable {
       signal.throwIfAborted();
       await this.#options.prepare({ signal, onStep });
       onPrepared();
+      await this.#discarding; // it has the same name
       this.#live = await this.#options.open(signal);
       return this.#live;
     } finally {

@@ -10,6 +10,8 @@ import { IpyboxError, messageOf } from "../common/errors.ts";
 import type { ReleaseStack } from "../common/lifecycle.ts";
 import type { Logger } from "../common/logger.ts";
 import type { InstallOptions as InstallerOptions, PackageInstaller } from "../packages/installer.ts";
+import type { DiskSpace } from "../workspace/disk-space.ts";
+import type { ShieldBreach } from "../workspace/shield-watcher.ts";
 import { CellCalls } from "./cell-calls.ts";
 import type { CellFiles } from "./cell-files.ts";
 import type { CellResult } from "./cell-result.ts";
@@ -25,12 +27,17 @@ export interface SessionOptions {
   readonly openSandbox: (options: {
     signal: AbortSignal;
     onBridgeConnection: (stream: Duplex) => void;
+    onBreach: (breach: ShieldBreach) => void;
   }) => Promise<LiveSandbox>;
   readonly broker: ToolBroker;
   readonly installer: PackageInstaller;
   readonly cellFiles: CellFiles;
   readonly readModule: (server: string, module: string) => Promise<string | undefined>;
   readonly memoryLimitBytes: number;
+  /** Of the host's disk that holds the workspace. */
+  readonly readDiskSpace: () => Promise<DiskSpace>;
+  /** Hosts that code in a cell may install from besides the indexes. */
+  readonly admitsHost: (host: string, port: number) => boolean;
   /** What was acquired for the session: released last. */
   readonly release: ReleaseStack;
   readonly logger: Logger;
@@ -63,6 +70,8 @@ export class Session implements AsyncDisposable {
   #running: { readonly stop: AbortController; readonly calls: CellCalls; readonly options: ExecuteOptions } | undefined;
   /** Set when a sandbox was lost between cells: the next cell's answer says so. */
   #hadKernel = false;
+  /** Why the last sandbox was taken away, until an answer has said so. */
+  #breach: ShieldBreach | undefined;
 
   constructor(options: SessionOptions) {
     const { broker, installer, logger } = options;
@@ -72,12 +81,22 @@ export class Session implements AsyncDisposable {
       handlers: {
         callTool: (call, { signal }) => this.#callTool(call, signal),
         installPackage: (requirement, { signal }) =>
-          installer.install(requirement, { signal, origin: "kernel", onProgress: () => undefined }),
+          installer.install(requirement, {
+            signal,
+            origin: "kernel",
+            onProgress: () => undefined,
+            admitsHost: options.admitsHost,
+          }),
       },
     });
     this.#keeper = new SandboxKeeper({
       prepare: options.prepare,
-      open: (signal) => options.openSandbox({ signal, onBridgeConnection: (stream) => this.#bridge.accept(stream) }),
+      open: (signal) =>
+        options.openSandbox({
+          signal,
+          onBridgeConnection: (stream) => this.#bridge.accept(stream),
+          onBreach: (breach) => this.#onBreach(breach),
+        }),
       logger,
     });
     this.#registrar = new ServerRegistrar({ broker, sandbox: (wait) => this.#keeper.get(wait), logger });
@@ -98,6 +117,7 @@ export class Session implements AsyncDisposable {
     await this.#inTurn(options.signal, async () => {
       const live = this.#keeper.live;
       this.#hadKernel = false;
+      this.#breach = undefined;
       if (live === undefined) {
         await this.#keeper.get(options);
         return;
@@ -160,8 +180,8 @@ export class Session implements AsyncDisposable {
   }
 
   async #execute(code: string, options: ExecuteOptions): Promise<CellResult> {
-    const { logger, cellFiles, memoryLimitBytes } = this.#options;
-    const { live, notices } = await this.#readyKernel(options);
+    const { logger, cellFiles, memoryLimitBytes, readDiskSpace } = this.#options;
+    const { live, loss } = await this.#readyKernel(options);
     const running = { stop: new AbortController(), calls: new CellCalls(), options };
     this.#running = running;
     const startedAt = performance.now();
@@ -172,19 +192,21 @@ export class Session implements AsyncDisposable {
         onText: options.onText,
         onStop: () => running.calls.cancelAll(),
         memoryLimitBytes,
+        readDiskSpace,
         logger,
       });
-      if (outcome.sandboxLost) void this.#replaceSandbox();
+      const changed = noticesOfChanges(await live.shields.changedInCell());
+      if (outcome.sandboxLost && live.shields.breach === undefined) void this.#replaceSandbox();
       const { text, truncation } = await cellFiles.fit(outcome.output.text, options.maxOutputChars);
       return {
         status: outcome.status,
         text,
         truncation,
         pictures: await cellFiles.save(outcome.output.pictures),
-        notices: [...notices, ...outcome.notices],
+        notices: [...loss, ...outcome.notices, ...changed],
         durationMs: performance.now() - startedAt,
         executionCount: outcome.executionCount,
-        stateKept: outcome.stateKept && notices.length === 0,
+        stateKept: outcome.stateKept && loss.length === 0,
         toolCalls: running.calls.records,
       };
     } finally {
@@ -192,17 +214,25 @@ export class Session implements AsyncDisposable {
     }
   }
 
-  /** A sandbox with a live kernel, and what happened to the one before, if the client does not know yet. */
-  async #readyKernel(options: WaitOptions): Promise<{ live: LiveSandbox; notices: string[] }> {
+  /** A sandbox with a live kernel and masks that hold, and what happened to the one before, if anything was lost. */
+  async #readyKernel(options: WaitOptions): Promise<{ live: LiveSandbox; loss: string[] }> {
     const present = this.#keeper.live;
-    const lost = this.#hadKernel && present?.kernel.death !== undefined;
-    const gone = this.#hadKernel && present === undefined;
+    await present?.shields.startCell();
+    const gone = this.#hadKernel && this.#keeper.live === undefined;
+    const lost = this.#hadKernel && !gone && present?.kernel.death !== undefined;
     if (lost) await present.replaceKernel().catch(() => this.#keeper.discard());
     const live = await this.#keeper.get(options);
+    if (live !== present) await live.shields.startCell();
     this.#hadKernel = true;
-    if (!lost && !gone) return { live, notices: [] };
-    const what = gone ? "The sandbox ended" : "The kernel died";
-    return { live, notices: [`[${what} before this cell; it ran in a new one; variables and imports are lost]`] };
+    const breach = this.#breach;
+    this.#breach = undefined;
+    return { live, loss: lost || gone ? [noticeOfLoss(gone ? "The sandbox ended" : "The kernel died", breach)] : [] };
+  }
+
+  /** The next cell gets a new sandbox, and its answer says why; so does that of a running one. */
+  #onBreach(breach: ShieldBreach): void {
+    this.#breach = breach;
+    void this.#keeper.discard().then(() => this.#keeper.start());
   }
 
   async #replaceSandbox(): Promise<void> {
@@ -226,6 +256,20 @@ export class Session implements AsyncDisposable {
   }
 }
 
+function noticeOfLoss(what: string, breach: ShieldBreach | undefined): string {
+  const lost = "variables and imports are lost";
+  if (breach === undefined) return `[${what} before this cell; it ran in a new one; ${lost}]`;
+  return `[${breach.path} ${breach.what}: the sandbox was paused at once, and this cell ran in a new one; ${lost}]`;
+}
+
+function noticesOfChanges(paths: readonly string[]): string[] {
+  if (paths.length === 0) return [];
+  const more = paths.length > MAX_NAMED_CHANGES ? ` and ${paths.length - MAX_NAMED_CHANGES} more` : "";
+  const named = paths.slice(0, MAX_NAMED_CHANGES).join(", ");
+  return [`[Changed during this cell: ${named}${more}. Programs on the host may act on it]`];
+}
+
+const MAX_NAMED_CHANGES = 20;
 /** As in `github.search: 3/10 reading page 3`. */
 function describeProgress({ server, tool }: ToolCall, { progress, total, message }: ToolProgress): string {
   const share = total === undefined ? String(progress) : `${progress}/${total}`;

@@ -3,7 +3,9 @@ import { statfs } from "node:fs/promises";
 export interface DiskSpace {
   readonly freeBytes: number;
   readonly totalBytes: number;
-  /** Less than 1 GB or 2 % is free: whatever writes should stop. */
+  /** What has to stay free: 1 GB, or 2 % of a disk where that is more. */
+  readonly floorBytes: number;
+  /** Less than that is free: whatever writes should stop. */
   readonly low: boolean;
 }
 
@@ -15,7 +17,8 @@ export async function readDiskSpace(path: string): Promise<DiskSpace> {
 
 /** The floor, as a pure function. */
 export function judgeDiskSpace(freeBytes: number, totalBytes: number): DiskSpace {
-  return { freeBytes, totalBytes, low: freeBytes < FLOOR_BYTES || freeBytes < totalBytes * FLOOR_SHARE };
+  const floorBytes = Math.max(FLOOR_BYTES, totalBytes * FLOOR_SHARE);
+  return { freeBytes, totalBytes, floorBytes, low: freeBytes < floorBytes };
 }
 
 const FLOOR_BYTES = 1e9;

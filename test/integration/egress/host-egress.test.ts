@@ -32,6 +32,7 @@ async function open(): Promise<(path: string) => Promise<{ status: number; body:
     new HostEgress({
       indexUrl: undefined,
       extraIndexUrls: [],
+      allowDomain: [],
       allowPrivate: [],
       env: process.env,
       home: homedir(),

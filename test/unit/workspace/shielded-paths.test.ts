@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { currentProcess, formatIdentity } from "../../../src/common/process-identity.ts";
 import { plantEmptyEnvFile } from "../../../src/workspace/env-placeholder.ts";
 import { matchesGlob } from "../../../src/workspace/glob.ts";
+import { ShieldRules } from "../../../src/workspace/shield-rules.ts";
 import { findShieldedPaths } from "../../../src/workspace/shielded-paths.ts";
 
 let root: string;
@@ -24,7 +25,9 @@ const put = async (...paths: string[]) => {
   }
 };
 const find = async (options: { mask?: string[]; protect?: string[]; unprotect?: string[] } = {}) => {
-  const found = await findShieldedPaths(workspace, { mask: [], protect: [], unprotect: [], ...options });
+  const found = await findShieldedPaths(
+    new ShieldRules(workspace, { mask: [], protect: [], unprotect: [], ...options }),
+  );
   const inside = (paths: readonly string[]) => paths.map((path) => path.slice(workspace.length + 1));
   return { masked: inside(found.masked), protected: inside(found.protected), complete: found.complete };
 };

@@ -1,0 +1,126 @@
+import { closeSync, constants, type FSWatcher, openSync, watch } from "node:fs";
+import { join } from "node:path";
+import { systemCodeOf } from "../common/errors.ts";
+
+export interface DirectoryWatchOptions {
+  /**
+   * An entry of a directory was made, removed or renamed (`moved`), or changed in itself. Without a name: too much
+   * happened in that directory to tell, look at all of it.
+   */
+  readonly onEvent: (directory: string, name: string | undefined, moved: boolean) => void;
+  /** Called once, when no further directory can be watched. */
+  readonly onFull: (reason: string) => void;
+}
+
+/**
+ * Watches many directories, not what is below them. What happens there may be the work of hostile code: a directory
+ * with too many events is let go for a moment and looked at as a whole then, so that the process stays responsive and
+ * no event is waited for in vain. Keeps no process alive.
+ */
+export class DirectoryWatch implements Disposable {
+  readonly #options: DirectoryWatchOptions;
+  readonly #watchers = new Map<string, FSWatcher>();
+  readonly #tooBusy = new Set<string>();
+  #timer: NodeJS.Timeout | undefined;
+  #windowStart = 0;
+  #eventsInWindow = 0;
+  #full = false;
+  #disposed = false;
+
+  constructor(options: DirectoryWatchOptions) {
+    this.#options = options;
+  }
+
+  /** Watches `path`, anew if it is another directory by now. One that can't be opened is passed over. */
+  add(path: string): void {
+    if (this.#disposed || this.#tooBusy.has(path)) return;
+    this.#watchers.get(path)?.close();
+    this.#watchers.delete(path);
+    if (this.#watchers.size >= MAX_DIRECTORIES) {
+      this.#reportFull(`more than ${MAX_DIRECTORIES} directories`);
+      return;
+    }
+    try {
+      const watcher = watchDirectory(path, (type, name) => this.#onEvent(path, name, type === "rename"));
+      this.#watchers.set(path, watcher);
+      watcher.on("error", () => this.#forget(path, watcher));
+    } catch (error) {
+      if (systemCodeOf(error) === "ENOSPC" || systemCodeOf(error) === "EMFILE") {
+        this.#reportFull("the limit of inotify watches (fs.inotify.max_user_watches) is reached");
+      }
+    }
+  }
+
+  has(path: string): boolean {
+    return this.#watchers.has(path);
+  }
+
+  /** Lets go of `path` and of everything below it. */
+  remove(path: string): void {
+    for (const [watched, watcher] of this.#watchers) {
+      if (watched === path || watched.startsWith(`${path}/`)) this.#forget(watched, watcher);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#disposed = true;
+    clearTimeout(this.#timer);
+    for (const watcher of this.#watchers.values()) watcher.close();
+    this.#watchers.clear();
+  }
+
+  #onEvent(directory: string, name: string | null, moved: boolean): void {
+    const now = performance.now();
+    if (now - this.#windowStart > WINDOW_MS) {
+      this.#windowStart = now;
+      this.#eventsInWindow = 0;
+    }
+    if (++this.#eventsInWindow > MAX_EVENTS_PER_WINDOW) this.#pause(directory);
+    else this.#options.onEvent(directory, name ?? undefined, moved);
+  }
+
+  #pause(directory: string): void {
+    this.#watchers.get(directory)?.close();
+    this.#watchers.delete(directory);
+    this.#tooBusy.add(directory);
+    this.#timer ??= setTimeout(() => this.#resume(), WINDOW_MS).unref();
+  }
+
+  #resume(): void {
+    this.#timer = undefined;
+    const directories = [...this.#tooBusy];
+    this.#tooBusy.clear();
+    for (const directory of directories) {
+      this.add(directory); // first: what happens while it is looked at is an event again
+      this.#options.onEvent(directory, undefined, true);
+    }
+  }
+
+  #forget(path: string, watcher: FSWatcher): void {
+    watcher.close();
+    if (this.#watchers.get(path) === watcher) this.#watchers.delete(path);
+  }
+
+  #reportFull(reason: string): void {
+    if (!this.#full) this.#options.onFull(reason);
+    this.#full = true;
+  }
+}
+
+type Listener = (type: "rename" | "change", name: string | null) => void;
+
+/** inotify would follow a link; through a descriptor it gets this directory or none. */
+function watchDirectory(path: string, listener: Listener): FSWatcher {
+  const descriptor = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  try {
+    const place = process.platform === "linux" ? join("/proc/self/fd", String(descriptor)) : path;
+    return watch(place, { persistent: false }, listener);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+const MAX_DIRECTORIES = 4096;
+/** About 15 ms of work in each 100. */
+const MAX_EVENTS_PER_WINDOW = 5000;
+const WINDOW_MS = 100;

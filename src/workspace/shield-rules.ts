@@ -1,0 +1,88 @@
+import { realpath, stat } from "node:fs/promises";
+import { basename, relative, resolve, sep } from "node:path";
+import { isWithin } from "./dangerous-directories.ts";
+import { matchesGlob } from "./glob.ts";
+import { type EntryKind, Walk } from "./walk.ts";
+
+export interface ShieldOptions {
+  /** Globs of `--mask`: without a slash they match names at any depth, with one paths relative to the workspace. */
+  readonly mask: readonly string[];
+  /** Paths of `--protect` and `--unprotect`, absolute or relative to the workspace. */
+  readonly protect: readonly string[];
+  readonly unprotect: readonly string[];
+}
+
+/** Which paths of a workspace are hidden from its sandboxes, and which are read-only in them. */
+export class ShieldRules {
+  readonly workspace: string;
+  /** How deep masks and protections reach; 0 is the root. */
+  readonly maxDepth: number;
+  /** The paths of `--protect`, whether they exist or not. */
+  readonly named: readonly string[];
+  readonly #mask: readonly string[];
+  readonly #lifted: ReadonlySet<string>;
+
+  /** `workspace` is its real path. */
+  constructor(workspace: string, options: ShieldOptions) {
+    this.workspace = workspace;
+    this.maxDepth = options.mask.length > 0 ? MASK_DEPTH : NAME_DEPTH;
+    this.#mask = options.mask;
+    this.#lifted = new Set(options.unprotect.map((path) => resolve(workspace, path)));
+    this.named = options.protect.map((path) => resolve(workspace, path)).filter((path) => !this.#lifted.has(path));
+  }
+
+  /** The directories above a path: 0 for what lies in the root. */
+  depthOf(path: string): number {
+    return relative(this.workspace, path).split(sep).length - 1;
+  }
+
+  /** Whether a path's name is one to be masked, if what it names can be. */
+  masks(path: string): boolean {
+    if (this.#lifted.has(path)) return false;
+    return this.#masksByGlob(path) || (isEnvFileName(basename(path)) && this.depthOf(path) <= NAME_DEPTH);
+  }
+
+  /** The files behind a masked name: itself, the target of a link, everything in a directory that a glob names. */
+  async filesBehind(path: string, entry: EntryKind): Promise<string[]> {
+    if (entry.isDirectory()) return this.#masksByGlob(path) ? await filesIn(path) : [];
+    if (!entry.isSymbolicLink()) return [path];
+    const target = await realpath(path).catch(() => undefined);
+    if (target === undefined || !isWithin(target, this.workspace)) return []; // nothing of it is visible in the sandbox
+    const info = await stat(target).catch(() => undefined);
+    return info === undefined || info.isDirectory() ? [] : [target];
+  }
+
+  protects(path: string): boolean {
+    if (this.#lifted.has(path)) return false;
+    if (this.named.includes(path)) return true;
+    const name = basename(path);
+    const depth = this.depthOf(path);
+    return name === ".git" ? depth <= NAME_DEPTH : depth === 0 && PROTECTED_IN_ROOT.has(name);
+  }
+
+  #masksByGlob(path: string): boolean {
+    return this.#mask.some((glob) => matchesGlob(glob, relative(this.workspace, path)));
+  }
+}
+
+/** `.env` and `.env.*`, but for the examples that projects publish. */
+export function isEnvFileName(name: string): boolean {
+  return name === ".env" || (name.startsWith(".env.") && !ENV_EXAMPLES.has(name));
+}
+
+async function filesIn(directory: string): Promise<string[]> {
+  const files: string[] = [];
+  for await (const { path, entry } of new Walk(directory, { maxDepth: MASK_DEPTH }).entries()) {
+    if (!entry.isDirectory() && !entry.isSymbolicLink()) files.push(path);
+  }
+  return files;
+}
+
+const NAME_DEPTH = 3;
+const MASK_DEPTH = 12;
+const ENV_EXAMPLES = new Set([".env.example", ".env.sample", ".env.template"]);
+/** What programs on the host read or run when they meet it. */
+const PROTECTED_IN_ROOT = new Set([
+  ...[".claude", ".vscode", ".idea", ".cursor", ".devcontainer", ".husky", ".github"],
+  ...[".mcp.json", "CLAUDE.md", "AGENTS.md", ".envrc"],
+]);

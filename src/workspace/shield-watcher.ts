@@ -1,0 +1,215 @@
+import type { BigIntStats } from "node:fs";
+import { lstat } from "node:fs/promises";
+import { join, relative } from "node:path";
+import { setImmediate } from "node:timers/promises";
+import { Deferred } from "../common/lifecycle.ts";
+import type { Logger } from "../common/logger.ts";
+import { DirectoryWatch } from "./directory-watch.ts";
+import type { ShieldRules } from "./shield-rules.ts";
+import { findShieldedPaths, type ShieldedPaths } from "./shielded-paths.ts";
+import { isWalkedInto, Walk } from "./walk.ts";
+
+/** Why a sandbox may see by now what it must not. */
+export interface ShieldBreach {
+  /** Relative to the workspace, fit for a line of text. */
+  readonly path: string;
+  /** A masked file is not the one any more that was covered, or a path came up that should be masked. */
+  readonly what: "was replaced" | "appeared";
+}
+
+/**
+ * Watches the masked and protected paths of one sandbox: mounts cover files, not names, and they fall when the host
+ * puts another file in the place. What counts is what is found, whoever did it.
+ */
+export class ShieldWatcher implements Disposable {
+  readonly #rules: ShieldRules;
+  readonly #watch: DirectoryWatch;
+  readonly #breached = new Deferred<ShieldBreach>();
+  #breach: ShieldBreach | undefined;
+  #shielded: ShieldedPaths = { masked: [], protected: [], complete: true };
+  /** Device and inode of what is covered. */
+  #covered: ReadonlyMap<string, string | undefined> = new Map();
+  /** Paths that something happened to; env files and the like come first. */
+  readonly #urgent = new Set<string>();
+  readonly #others = new Set<string>();
+  #work: Promise<void> | undefined;
+  #changed = new Set<string>();
+  #started = false;
+
+  private constructor(rules: ShieldRules, logger: Logger) {
+    this.#rules = rules;
+    this.#watch = new DirectoryWatch({
+      onEvent: (directory, name, moved) => this.#onEvent(directory, name, moved),
+      onFull: (reason) => logger.warn("not every directory of the workspace is watched for new .env files", { reason }),
+    });
+  }
+
+  /** Finds what is to be shielded, and watches from that moment on. Dispose it with the sandbox. */
+  static async open(rules: ShieldRules, logger: Logger): Promise<ShieldWatcher> {
+    const watcher = new ShieldWatcher(rules, logger);
+    try {
+      await watcher.#start();
+      return watcher;
+    } catch (error) {
+      watcher[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  get shielded(): ShieldedPaths {
+    return this.#shielded;
+  }
+
+  /** Resolves when a mask does not hold any more; nothing is watched from then on. */
+  get breached(): Promise<ShieldBreach> {
+    return this.#breached.promise;
+  }
+
+  get breach(): ShieldBreach | undefined {
+    return this.#breach;
+  }
+
+  /** Looks at the masked files themselves, whatever was or was not heard of them, and begins to note changes anew. */
+  async startCell(): Promise<void> {
+    await this.#settle();
+    for (const path of this.#shielded.masked) await this.#checkMasked(path);
+    this.#changed = new Set();
+  }
+
+  /** Protected paths that the sandbox could write, and that were made or changed since {@link startCell}. */
+  async changedInCell(): Promise<readonly string[]> {
+    await this.#settle();
+    return [...this.#changed].sort();
+  }
+
+  [Symbol.dispose](): void {
+    this.#watch[Symbol.dispose]();
+    this.#urgent.clear();
+    this.#others.clear();
+  }
+
+  async #start(): Promise<void> {
+    this.#shielded = await findShieldedPaths(this.#rules, { onDirectory: (path) => this.#watch.add(path) });
+    const covered = [...this.#shielded.masked, ...this.#shielded.protected];
+    this.#covered = new Map(
+      await Promise.all(covered.map(async (path) => [path, identityOf(await look(path))] as const)),
+    );
+    this.#started = true;
+    this.#wake();
+  }
+
+  #onEvent(directory: string, name: string | undefined, moved: boolean): void {
+    const path = name === undefined ? directory : join(directory, name);
+    if (moved) (this.#rules.masks(path) ? this.#urgent : this.#others).add(path);
+    else if (this.#protectedRootOf(path) !== undefined) this.#others.add(path);
+    else return;
+    this.#wake();
+  }
+
+  #wake(): void {
+    if (!this.#started || this.#urgent.size + this.#others.size === 0) return;
+    this.#work ??= this.#workOff().finally(() => (this.#work = undefined));
+  }
+
+  async #workOff(): Promise<void> {
+    for (;;) {
+      const [path] = this.#urgent.size > 0 ? this.#urgent : this.#others;
+      if (path === undefined || this.#breach !== undefined) return;
+      this.#urgent.delete(path);
+      this.#others.delete(path);
+      await this.#examine(path);
+    }
+  }
+
+  /** What happened in the workspace before the call has been looked at when it resolves. */
+  async #settle(): Promise<void> {
+    // The system queues an event before the one who caused it goes on; the loop has read it by its next turn.
+    await setImmediate();
+    await this.#work;
+  }
+
+  async #examine(path: string): Promise<void> {
+    const info = await look(path);
+    for (const masked of this.#shielded.masked) {
+      if (masked === path || masked.startsWith(`${path}/`)) await this.#checkMasked(masked);
+    }
+    await this.#checkProtected(path);
+    if (info === undefined) {
+      this.#watch.remove(path);
+      return;
+    }
+    await this.#checkMatch(path, info);
+    if (info.isDirectory()) await this.#enter(path);
+  }
+
+  /** A directory is new, is another one than before, or had too many events to be followed. */
+  async #enter(path: string): Promise<void> {
+    const depth = path === this.#rules.workspace ? -1 : this.#rules.depthOf(path);
+    const inUncovered = this.#protectedRootOf(path) !== undefined;
+    if (!inUncovered && (depth >= this.#rules.maxDepth || !isWalkedInto(path.slice(path.lastIndexOf("/") + 1)))) return;
+    const maxDepth = inUncovered ? UNCOVERED_DEPTH : this.#rules.maxDepth - depth - 1;
+    const walk = new Walk(path, { maxDepth, onDirectory: (directory) => this.#watch.add(directory) });
+    for await (const { path: found, entry } of walk.entries()) {
+      if (this.#breach !== undefined) return;
+      await this.#checkMatch(found, entry);
+      if (!this.#rules.protects(found)) continue;
+      await this.#checkProtected(found);
+      // What is covered needs no watching; of what is not, the walk leaves `.git` alone.
+      if (entry.isDirectory() && !isWalkedInto(entry.name) && !this.#covered.has(found)) await this.#enter(found);
+    }
+  }
+
+  async #checkMasked(path: string): Promise<void> {
+    if (identityOf(await look(path)) !== this.#covered.get(path)) this.#report(path, "was replaced");
+  }
+
+  async #checkMatch(path: string, entry: Parameters<ShieldRules["filesBehind"]>[1]): Promise<void> {
+    if (!this.#rules.masks(path)) return;
+    const files = await this.#rules.filesBehind(path, entry);
+    const open = files.find((file) => !this.#shielded.masked.includes(file));
+    if (open !== undefined) this.#report(open, "appeared");
+  }
+
+  async #checkProtected(path: string): Promise<void> {
+    const root = this.#protectedRootOf(path);
+    if (root === undefined) return;
+    const info = await look(root);
+    if (info === undefined) return;
+    if (this.#covered.has(root) && this.#covered.get(root) === identityOf(info)) return; // the sandbox can't write it
+    this.#changed.add(this.#toText(root));
+  }
+
+  /** The outermost protected name that a path has or lies below. */
+  #protectedRootOf(path: string): string | undefined {
+    let prefix = this.#rules.workspace;
+    for (const name of relative(this.#rules.workspace, path).split("/")) {
+      prefix = join(prefix, name);
+      if (this.#rules.protects(prefix)) return prefix;
+    }
+    return undefined;
+  }
+
+  #report(path: string, what: ShieldBreach["what"]): void {
+    if (this.#breach !== undefined) return;
+    this.#breach = { path: this.#toText(path), what };
+    this.#breached.resolve(this.#breach);
+    this[Symbol.dispose]();
+  }
+
+  /** Names of directories are the work of cells: no line breaks, nothing endless. */
+  #toText(path: string): string {
+    return relative(this.#rules.workspace, path).replace(/\p{C}/gu, "?").slice(0, MAX_PATH_CHARACTERS);
+  }
+}
+
+async function look(path: string): Promise<BigIntStats | undefined> {
+  return await lstat(path, { bigint: true }).catch(() => undefined);
+}
+
+function identityOf(info: BigIntStats | undefined): string | undefined {
+  return info && `${info.dev}:${info.ino}:${info.isFile() ? "file" : info.isDirectory() ? "directory" : "other"}`;
+}
+
+/** `.git/hooks/*` is two directories below where a repository appears. */
+const UNCOVERED_DEPTH = 2;
+const MAX_PATH_CHARACTERS = 200;

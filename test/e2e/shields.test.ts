@@ -1,0 +1,139 @@
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+
+import Docker from "dockerode";
+import { afterAll, describe, expect, inject, test } from "vitest";
+
+import { metaOf, TestClient, TestDirectory, textOf } from "../helpers/client.ts";
+
+const directory = new TestDirectory();
+const bin = inject("ipyboxBin");
+afterAll(() => directory[Symbol.dispose]());
+
+const connect = async (name: string, files: Readonly<Record<string, string>> = {}, args: readonly string[] = []) => {
+  const workspace = directory.make(name);
+  const at = (path: string) => join(workspace, path);
+  for (const [path, content] of Object.entries(files)) {
+    mkdirSync(join(at(path), ".."), { recursive: true });
+    writeFileSync(at(path), content);
+  }
+  const client = await TestClient.connect({ bin, directory, workspace, args });
+  return Object.assign(client, { at });
+};
+/** As editors save: a new file beside it, renamed onto it. */
+const replace = (path: string, content: string) => {
+  writeFileSync(`${path}~`, content);
+  renameSync(`${path}~`, path);
+};
+
+/** When the engine paused a sandbox of a workspace, in milliseconds of the epoch. */
+const pausedAt = async (workspace: string): Promise<number> => {
+  const now = Math.ceil(Date.now() / 1000);
+  const filters = { event: ["pause"], label: [`io.ipybox.workspace=${workspace}`] };
+  let text = "";
+  for await (const chunk of await new Docker().getEvents({ since: now - 60, until: now, filters }))
+    text += String(chunk);
+  return (JSON.parse(text.trim().split("\n").at(-1) ?? "") as { timeNano: number }).timeNano / 1e6; // the engine's documented shape
+};
+
+describe("a masked file", () => {
+  test("that is replaced pauses the sandbox within 200 ms, and the next cell runs in a new one and says so", async () => {
+    await using client = await connect("replaced", { "sub/.env": "SECRET=old" });
+    await client.text("x = 1");
+    const replacedAt = Date.now();
+    replace(client.at("sub/.env"), "SECRET=new");
+    const next = await client.cell("print(repr(open('sub/.env').read())); 'x' in globals()");
+    expect(textOf(next)).toBe(
+      "''\nFalse\n[sub/.env was replaced: the sandbox was paused at once, and this cell ran in a new one; variables and imports are lost]",
+    );
+    expect([next.isError, metaOf(next).stateKept]).toEqual([false, false]);
+    const pausedAfterMs = (await pausedAt(client.workspace)) - replacedAt;
+    console.log(`the sandbox was paused ${pausedAfterMs.toFixed(0)} ms after a masked file was replaced`);
+    expect(pausedAfterMs).toBeLessThan(200);
+    expect(await client.text("'quiet'")).toBe("'quiet'");
+  });
+
+  test("that is replaced ends a running cell, which says so", async () => {
+    await using client = await connect("replaced-while-running", { ".env": "SECRET=old" });
+    await client.text("x = 1");
+    const running = client.cell("import time\nprint('begun', flush=True)\nopen('begun', 'w').close()\ntime.sleep(60)");
+    await expect.poll(() => existsSync(client.at("begun"))).toBe(true);
+    replace(client.at(".env"), "SECRET=new");
+    const result = await running;
+    expect(textOf(result)).toBe(
+      "begun\n[.env was replaced while this cell ran: the sandbox was paused at once and is replaced; variables and imports are lost]",
+    );
+    expect([result.isError, metaOf(result).status, metaOf(result).stateKept]).toEqual([true, "died", false]);
+    expect(textOf(await client.cell("open('.env').read()"))).toMatch(/^''\n\[\.env was replaced: /);
+  });
+
+  test("that comes up late, deep down, does the same; written in place it does not", async () => {
+    await using client = await connect("late", { ".env": "A=1", "a/b/x": "" });
+    await client.text("x = 1");
+    appendFileSync(client.at(".env"), "B=2");
+    expect(await client.text("x, open('.env').read()")).toBe("(1, '')");
+    writeFileSync(client.at("a/b/.env.local"), "SECRET=1");
+    expect(textOf(await client.cell("open('a/b/.env.local').read()"))).toMatch(/^''\n\[a\/b\/\.env\.local appeared: /);
+  });
+
+  test("that a cell plants costs it its own sandbox, once", async () => {
+    await using client = await connect("planted");
+    expect(textOf(await client.cell("import time\nopen('.env.local', 'w').write('X=1')\ntime.sleep(30)"))).toContain(
+      "[.env.local appeared while this cell ran: ",
+    );
+    expect(textOf(await client.cell("open('.env.local').read()"))).toContain("''\n[.env.local appeared: ");
+    expect(await client.text("open('.env.local').read()")).toBe("''");
+  });
+
+  test("that is the root's .env is made again when it is removed, so that no cell can plant it", async () => {
+    await using client = await connect("removed");
+    await client.text("1");
+    rmSync(client.at(".env"));
+    expect(textOf(await client.cell("open('.env', 'w')"))).toMatch(/Read-only|Permission denied/);
+    expect(readFileSync(client.at(".env"), "utf8")).toBe("");
+  });
+});
+
+test("directories on the way to a mask or a repository can't be renamed by a cell", async () => {
+  await using client = await connect("pinned", { "a/b/.git/config": "", "env/.env": "S=1", "free/x": "" });
+  for (const place of [client.workspace, "/workspace"]) {
+    for (const name of ["a", "a/b", "env"]) {
+      const renamed = await client.cell(`import os; os.rename('${place}/${name}', '${place}/other')`);
+      expect(textOf(renamed)).toContain("Device or resource busy");
+    }
+  }
+  expect(await client.text("os.rename('free', 'other')")).toBe("");
+});
+
+describe("a protected path", () => {
+  test("that a cell makes or changes is named in its answer, and left as it is", async () => {
+    await using client = await connect("protected", { "CLAUDE.md": "as it was" });
+    const notice = (names: string) => `[Changed during this cell: ${names}. Programs on the host may act on it]`;
+    expect(await client.text("_ = open('.mcp.json', 'w').write('{}')")).toBe(notice(".mcp.json"));
+    expect(await client.text("1")).toBe("1");
+    expect(await client.text("open('.mcp.json', 'a').write('\\n'); import os; os.makedirs('p/.git/hooks')")).toContain(
+      notice(".mcp.json, p/.git"),
+    );
+    expect(await client.text("_ = open('p/.git/hooks/pre-commit', 'w').write('#!')")).toBe(notice("p/.git"));
+    replace(client.at("CLAUDE.md"), "by the user");
+    expect(await client.text("_ = open('CLAUDE.md', 'a').write(' and a cell')")).toBe(notice("CLAUDE.md"));
+    expect(readFileSync(client.at("CLAUDE.md"), "utf8")).toBe("by the user and a cell");
+    expect(existsSync(client.at(".mcp.json"))).toBe(true);
+  });
+});
+
+test("cells on a disk with room are not interrupted", async () => {
+  await using client = await connect("disk");
+  const { bavail, bsize } = statfsSync(client.workspace);
+  expect(bavail * bsize).toBeGreaterThan(1e9);
+  expect(await client.text("import time; time.sleep(1); 'done'")).toBe("'done'");
+});
