@@ -264,6 +264,28 @@ def test_a_root_of_alternatives(workspace: Workspace, key: str) -> None:
     assert sent(workspace, shared, c=1, a="x") == {"c": 1, "a": "x"}
 
 
+@pytest.mark.parametrize(
+    ("schema", "admitted", "refused"),
+    [
+        ({"prefixItems": [{"type": "integer"}, {"type": "string"}], "items": False}, [1, "a"], [None]),
+        ({"prefixItems": [{"type": "integer"}], "items": {"type": "string"}}, [1, "a", "b"], [1, None]),
+        ({"prefixItems": [{"type": "integer"}, {"type": "string"}], "maxItems": 2}, [1, "a"], [1, None]),
+        ({"items": [{"type": "integer"}, {"type": "string"}], "additionalItems": False}, [1, "a"], [1, None]),
+        ({"prefixItems": [{"type": "integer"}]}, [1, None, {"any": "thing"}], None),
+        ({"items": [{"type": "integer"}]}, [1, None], None),
+        ({"prefixItems": []}, ["x", 1], None),
+    ],
+)
+def test_elements_of_tuples_are_typed_where_the_schema_says_what_may_follow(
+    workspace: Workspace, schema: dict[str, Any], admitted: list[Any], refused: list[Any] | None
+) -> None:
+    tuples = obj({"t": {"type": "array", **schema}})
+    assert sent(workspace, tuples, t=admitted) == {"t": admitted}
+    if refused is not None:
+        with pytest.raises(ValidationError):
+            workspace.module(tuples).Params(t=refused)
+
+
 def test_conditions_widen_and_never_narrow(workspace: Workspace) -> None:
     schema = obj(
         {"mode": {"enum": ["a", "b"]}},

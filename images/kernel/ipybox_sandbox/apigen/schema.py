@@ -149,12 +149,22 @@ class _Reader:
         if kind == "object":
             return self._object(flat, hint)
         if kind == "array":
-            items = {} if "prefixItems" in flat else flat.get("items")
-            return {"type": "array", "items": self._node(items, f"{hint}Item")}
+            return {"type": "array", "items": self._items(flat, f"{hint}Item")}
         if kind == "string" and flat.get("format") in _TYPED_FORMATS and not self._is_result:
             # As text they are sent as written; a datetime, date or UUID is sent in ISO form.
             return {"anyOf": [{"type": "string", "format": flat["format"]}, {"type": "string"}]}
         return {"type": kind}
+
+    def _items(self, flat: Mapping[str, Any], hint: str) -> Node:
+        """What an element may be, wherever it stands: a tuple is a list of all that its places admit."""
+        older = isinstance(flat.get("items"), list)
+        places = flat["items"] if older else flat.get("prefixItems")
+        if not isinstance(places, list):
+            return self._node(flat.get("items"), hint)
+        most = flat.get("maxItems")
+        is_full = isinstance(most, int) and most <= len(places)
+        rest = flat.get("additionalItems" if older else "items", not is_full)
+        return union([self._node(schema, hint) for schema in [*places, rest] if schema is not False])
 
     def _object(self, flat: Mapping[str, Any], hint: str) -> Node:
         if self._properties(flat):
