@@ -4,24 +4,19 @@ import { fileURLToPath } from "node:url";
 
 import { IpyboxError } from "./common/errors.ts";
 import { ReleaseStack } from "./common/lifecycle.ts";
-import { createLogger, type Logger, type LogRecord } from "./common/logger.ts";
+import { createLogger, type Logger } from "./common/logger.ts";
 import { runtimeDirectory, stateDirectory } from "./config/directories.ts";
 import type { Config } from "./config/options.ts";
-import { readServersFile } from "./config/servers-file.ts";
-import { kernelEnvironment, mergeVariables } from "./config/variables.ts";
+import { kernelEnvironment } from "./config/variables.ts";
+import { type Ground, layGround, openConfiguredWorkspace, ownerOf } from "./ground.ts";
 import type { AdministeredEngine } from "./sandbox/engine-admin.ts";
 import { createDockerEngine } from "./sandbox/engines.ts";
 import { openSession, type OpenSessionOptions } from "./session/open-session.ts";
 import type { Session } from "./session/session.ts";
 import { VERSION } from "./version.ts";
-import { readEnvFile } from "./workspace/env-file.ts";
-import { checkMount, parseMount } from "./workspace/mounts.ts";
-import { decideOwner, type Owner } from "./workspace/owner.ts";
-import { openWorkspace, type Workspace } from "./workspace/workspace.ts";
+import type { Owner } from "./workspace/owner.ts";
 
 export interface AppOptions {
-  /** Receives every log record besides stderr. */
-  readonly onLog?: (record: LogRecord) => void;
   /** Asks the user on behalf of an upstream. */
   readonly elicit?: OpenSessionOptions["upstreams"]["elicit"];
 }
@@ -34,30 +29,21 @@ export interface App extends AsyncDisposable {
   start(): void;
 }
 
-/** What every command that touches the engine needs. */
-export interface Ground {
-  readonly workspace: Workspace;
-  readonly owner: Owner;
-  readonly engine: AdministeredEngine;
-  readonly logger: Logger;
+export async function openApp(config: Config, options: AppOptions = {}): Promise<App> {
+  return openAppOn(await layGround(config), options);
 }
 
-export async function openApp(config: Config, options: AppOptions = {}): Promise<App> {
-  const servers = config.mcpConfig === undefined ? new Map<string, unknown>() : readServersFile(config.mcpConfig);
+/** {@link openApp} for a configuration that has been checked. */
+export async function openAppOn(ground: Ground, options: AppOptions = {}): Promise<App> {
+  const { config, workspace, owner, mounts, servers, variables, logger } = ground;
   await using stack = new ReleaseStack();
-  const { workspace, owner, engine, logger } = await layGround(config, stack, options.onLog);
-  if (owner.warning !== undefined) logger.warn(owner.warning);
-
-  const envFile = config.envFile === undefined ? resolve(workspace.path, ".env") : resolve(config.envFile);
-  const variables = async () => mergeVariables(process.env, await readEnvFile(envFile));
-  kernelEnvironment(await variables()); // names that can't be are reported at the start, not at the first cell
-
+  const engine = stack.use(engineOf(config, owner, logger));
   const session = stack.use(
     await openSession({
       engine,
       workspace,
       owner,
-      mounts: await Promise.all(config.mount.map((mount) => checkMount(parseMount(mount, process.cwd()), places()))),
+      mounts,
       shields: { mask: config.mask, protect: config.protect, unprotect: config.unprotect },
       memoryLimitBytes: config.memory,
       stateDir: stateDirectory(process.env),
@@ -96,59 +82,30 @@ export async function openApp(config: Config, options: AppOptions = {}): Promise
 
 /** The engine alone, for commands without a session. */
 export async function openEngine(config: Config): Promise<AdministeredEngine> {
-  await using stack = new ReleaseStack();
-  const { engine } = await layGround(config, stack);
-  stack.move();
-  return engine;
+  const logger = createLogger({ level: config.logLevel, format: config.logFormat });
+  return engineOf(config, ownerOf(await openConfiguredWorkspace(config)), logger);
 }
 
-/** The workspace of a command that needs no engine. */
-export function openConfiguredWorkspace(config: Config): Promise<Workspace> {
-  return openWorkspace(config.workspace, { cwd: process.cwd(), ...places() });
-}
-
-async function layGround(config: Config, stack: ReleaseStack, onLog?: (record: LogRecord) => void): Promise<Ground> {
-  const logger = createLogger({ level: config.logLevel, format: config.logFormat, ...(onLog && { onRecord: onLog }) });
-  const workspace = await openConfiguredWorkspace(config);
-  const owner = decideOwner({
-    callerUid: process.getuid?.() ?? 1000,
-    callerGid: process.getgid?.() ?? 1000,
-    workspaceUid: workspace.uid,
-    workspaceGid: workspace.gid,
+function engineOf(config: Config, owner: Owner, logger: Logger): AdministeredEngine {
+  return createDockerEngine({
+    image: config.image,
+    baseImage: config.baseImage,
+    requirements: config.requirements === undefined ? undefined : resolve(config.requirements),
+    uid: owner.uid,
+    gid: owner.gid,
+    limits: { memoryBytes: config.memory, cpus: config.cpus, pids: config.pids, tmpBytes: config.tmpSize },
+    runtime: config.runtime,
+    gpus: config.gpus,
+    runtimeDir: runtimeDirectory(process.env),
+    stateDir: stateDirectory(process.env),
+    imagesDir: IMAGES_DIRECTORY,
+    env: process.env,
+    logger,
   });
-  const engine = stack.use(
-    createDockerEngine({
-      image: config.image,
-      baseImage: config.baseImage,
-      requirements: config.requirements === undefined ? undefined : resolve(config.requirements),
-      uid: owner.uid,
-      gid: owner.gid,
-      limits: { memoryBytes: config.memory, cpus: config.cpus, pids: config.pids, tmpBytes: config.tmpSize },
-      runtime: config.runtime,
-      gpus: config.gpus,
-      runtimeDir: runtimeDirectory(process.env),
-      stateDir: stateDirectory(process.env),
-      imagesDir: IMAGES_DIRECTORY,
-      env: process.env,
-      logger,
-    }),
-  );
-  return { workspace, owner, engine, logger };
 }
 
 /** `images/` of this package, which lies beside `src/` and beside `dist/`. */
 const IMAGES_DIRECTORY = resolve(dirname(fileURLToPath(import.meta.url)), "../images");
-
-/** What no sandbox may see. */
-function places() {
-  const stateDir = stateDirectory(process.env);
-  return {
-    home: homedir(),
-    stateDir,
-    runDir: runtimeDirectory(process.env) ?? stateDir,
-    engineSocket: "/var/run/docker.sock",
-  };
-}
 
 async function registerAll(
   session: Session,

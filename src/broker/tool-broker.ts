@@ -1,11 +1,12 @@
 import { isDeepStrictEqual } from "node:util";
 import { IpyboxError } from "../common/errors.ts";
+import { unknownTool, UnsentCallError } from "./call-errors.ts";
 import { KeptUpstream } from "./kept-upstream.ts";
-import { type OpenedUpstream, type OpeningOptions, openUpstream } from "./open-upstream.ts";
+import type { OpenedUpstream, OpeningOptions } from "./open-upstream.ts";
 import { type RegisteredServer, Registry } from "./registry.ts";
 import { checkServerName, parseServerParams, type ServerParams } from "./server-params.ts";
 import type { UpstreamTool } from "./tool-list.ts";
-import { type ToolCallOptions, type ToolResult, unknownTool, UnsentCallError, type Upstream } from "./upstream.ts";
+import type { ToolCallOptions, ToolResult, Upstream } from "./upstream.ts";
 
 export interface BrokerOptions extends OpeningOptions {
   /** A connected server announced other tools than it had; its API is out of date. */
@@ -121,7 +122,9 @@ export class ToolBroker implements AsyncDisposable {
     }
   }
 
-  #open(name: string, params: ServerParams, signal: AbortSignal): Promise<OpenedUpstream> {
+  async #open(name: string, params: ServerParams, signal: AbortSignal): Promise<OpenedUpstream> {
+    // Sessions that use no MCP server are spared the client's time and memory.
+    const { openUpstream } = await import("./open-upstream.ts");
     const onToolsChanged = (tools: readonly UpstreamTool[]) => this.#options.onToolsChanged?.(name, tools);
     return openUpstream(name, params, this.#options, { signal, onToolsChanged });
   }

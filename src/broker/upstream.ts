@@ -9,6 +9,7 @@ import { z } from "zod";
 import { IpyboxError, messageOf, systemCodeOf } from "../common/errors.ts";
 import type { Logger } from "../common/logger.ts";
 import { formatDuration } from "../common/time.ts";
+import { unknownTool, UnsentCallError } from "./call-errors.ts";
 import type { Connection } from "./connect.ts";
 import { describeFailure, mcpMessage } from "./failure.ts";
 import { RESULT_TOO_LARGE } from "./process-transport.ts";
@@ -57,9 +58,6 @@ const MAX_ERROR_CHARACTERS = 100_000;
 /** A server that announces changes without end is asked for its tools no more often than this. */
 const RELIST_INTERVAL_MS = 1000;
 const RELIST_DELAY_MS = 50;
-
-/** The server had ended before it could hear of the call, which may therefore be made again. */
-export class UnsentCallError extends IpyboxError {}
 
 /** A live connection to one MCP server. What comes out of it holds no secrets. */
 export class Upstream implements AsyncDisposable {
@@ -239,12 +237,6 @@ export class Upstream implements AsyncDisposable {
 function isTimeout(error: unknown): boolean {
   if (!(error instanceof McpError) || error.code !== REQUEST_TIMEOUT) return false;
   return typeof error.data === "object" && error.data !== null && "timeout" in error.data;
-}
-
-export function unknownTool(server: string, tool: string, known: Iterable<string>): IpyboxError {
-  return new IpyboxError("unknown-tool", `The MCP server ${server} lists no tool called ${JSON.stringify(tool)}`, {
-    hint: `Its tools are ${[...known].slice(0, 50).join(", ") || "none"}.`,
-  });
 }
 
 function textOf(content: readonly { readonly type: string; readonly text?: unknown }[]): string {

@@ -1,13 +1,6 @@
 import type { CommandName } from "../config/options.ts";
 import type { CommandSyntax } from "./command-line.ts";
-import { build } from "./build.ts";
-import { doctor } from "./doctor.ts";
 import type { Invocation } from "./invocation.ts";
-import { prune } from "./prune.ts";
-import { ps } from "./ps.ts";
-import { run } from "./run.ts";
-import { serve } from "./serve.ts";
-import { servers } from "./servers.ts";
 
 export interface Command extends CommandSyntax {
   readonly summary: string;
@@ -17,33 +10,49 @@ export interface Command extends CommandSyntax {
 
 const JSON_FLAG = { name: "json", help: "Print JSON" };
 
+/** What a command needs is loaded when it runs: `serve` has to answer its client in a quarter of a second. */
 export const COMMANDS: Readonly<Record<CommandName, Command>> = {
-  serve: { name: "serve", summary: "MCP server on stdio (default)", own: [], run: serve },
+  serve: {
+    name: "serve",
+    summary: "MCP server on stdio (default)",
+    own: [],
+    run: async (invocation) => (await import("./serve.ts")).serve(invocation),
+  },
   run: {
     name: "run",
     summary: "Run a Python file as one cell in a fresh sandbox, its output streamed to the terminal; exit 0 or 1",
     operand: "FILE|-",
     own: [],
-    run,
+    run: async (invocation) => (await import("./run.ts")).run(invocation),
   },
-  build: { name: "build", summary: "Build the kernel image", own: [], run: build },
+  build: {
+    name: "build",
+    summary: "Build the kernel image",
+    own: [],
+    run: async (invocation) => (await import("./build.ts")).build(invocation),
+  },
   doctor: {
     name: "doctor",
     summary: "Check everything that ipybox needs; exit 1 when something fails",
     own: [JSON_FLAG],
-    run: doctor,
+    run: async (invocation) => (await import("./doctor.ts")).doctor(invocation),
   },
-  ps: { name: "ps", summary: "List the sandboxes of this host", own: [JSON_FLAG], run: ps },
+  ps: {
+    name: "ps",
+    summary: "List the sandboxes of this host",
+    own: [JSON_FLAG],
+    run: async (invocation) => (await import("./ps.ts")).ps(invocation),
+  },
   prune: {
     name: "prune",
     summary: "Remove sandboxes whose owner is dead, old images, and package volumes whose workspace is gone",
     own: [{ name: "all", help: "Every sandbox and package volume, in use or not" }],
-    run: prune,
+    run: async (invocation) => (await import("./prune.ts")).prune(invocation),
   },
   servers: {
     name: "servers",
     summary: "List the MCP servers that are registered in the workspace, placeholders unresolved",
     own: [{ name: "remove", value: "NAME", help: "Remove this registration" }],
-    run: servers,
+    run: async (invocation) => (await import("./servers.ts")).servers(invocation),
   },
 };

@@ -1,33 +1,44 @@
-import { openApp } from "../app.ts";
+import type { App } from "../app.ts";
 import type { LogRecord } from "../common/logger.ts";
+import { within } from "../common/time.ts";
+import { type Ground, layGround } from "../ground.ts";
 import { McpServer } from "../server/mcp-server.ts";
 import { VERSION } from "../version.ts";
 import type { Invocation } from "./invocation.ts";
 
 /** The promise is 3 s; what is not undone by then, the lifelines of sandboxes and upstreams undo. */
 const SHUTDOWN_BACKSTOP_MS = 2_700;
+/** A client greets at once. One that does not is not waited for. */
+const GREETING_MS = 500;
 
 /** Serves MCP on stdio until the client goes or a signal comes. */
 export async function serve({ config }: Invocation): Promise<number> {
   const late: { server?: McpServer } = {};
-  const app = await openApp(config, {
-    onLog: (record: LogRecord) => late.server?.forwardLog(record),
-    elicit: async (request, options) => (await late.server?.elicit(request, options)) ?? { action: "decline" },
-  });
-  const server = new McpServer({
-    version: VERSION,
-    session: app.session,
-    logger: app.logger,
-    registration: config.registration,
-  });
+  const ground = await layGround(config, (record: LogRecord) => late.server?.forwardLog(record));
+  const { logger } = ground;
+  const server = new McpServer({ version: VERSION, logger, registration: config.registration });
   late.server = server;
   const ended = clientGone();
   await server.serveStdio();
+  // What follows keeps the processor busy for a while: the client gets its answer first.
+  await within(GREETING_MS, server.greeted);
+  const app = await openApp(ground, server);
+  server.provide(app.session);
   app.start();
-  app.logger.debug("stopping", { because: await ended });
+  logger.debug("stopping", { because: await ended });
   setTimeout(() => process.exit(0), SHUTDOWN_BACKSTOP_MS).unref();
   await app[Symbol.asyncDispose]();
   return 0;
+}
+
+async function openApp(ground: Ground, server: McpServer): Promise<App> {
+  try {
+    const { openAppOn } = await import("../app.ts");
+    return await openAppOn(ground, { elicit: (request, options) => server.elicit(request, options) });
+  } catch (error) {
+    await server.close();
+    throw error;
+  }
 }
 
 /** Resolves with the reason to stop: the client closed our stdin, or a signal. */

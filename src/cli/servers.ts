@@ -1,10 +1,10 @@
 import { join } from "node:path";
 
-import { openConfiguredWorkspace } from "../app.ts";
 import { Registry } from "../broker/registry.ts";
 import { IpyboxError } from "../common/errors.ts";
 import { createLogger } from "../common/logger.ts";
 import { stateDirectory } from "../config/directories.ts";
+import { openConfiguredWorkspace } from "../ground.ts";
 import type { Invocation } from "./invocation.ts";
 
 /** Lists the registered MCP servers of the workspace, as they were given; `--remove NAME` forgets one. */

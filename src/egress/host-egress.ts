@@ -1,11 +1,10 @@
 import { join } from "node:path";
 import { rootCertificates } from "node:tls";
-import type { Dispatcher } from "undici";
 import type { Logger } from "../common/logger.ts";
 import { canonicalHost, isAllowed, parseAllowRule, type AllowRule } from "./allow-list.ts";
 import { ConnectProxy } from "./connect-proxy.ts";
 import { EgressServer } from "./egress-server.ts";
-import { createHostDispatcher, readCaBundles } from "./host-http.ts";
+import { HostHttp, readCaBundles } from "./host-http.ts";
 import { caBundlePaths, findNetrcCredentials, resolveIndexes, type PackageIndex } from "./index-config.ts";
 import { IndexProxy } from "./index-proxy.ts";
 import { proxyFromEnvironment } from "./upstream-proxy.ts";
@@ -34,8 +33,8 @@ export class HostEgress implements AsyncDisposable {
   readonly #allowed: readonly AllowRule[];
   readonly #allowedPrivate: readonly AllowRule[];
   readonly #cache: WheelCache;
+  readonly #http: HostHttp;
   #caBundle: string | undefined;
-  #http: { readonly dispatcher: Dispatcher; readonly caBundle: string } | undefined;
 
   /** Throws `invalid-configuration` when an index is no http(s) URL, or a host no host name. */
   constructor(options: HostEgressOptions) {
@@ -44,6 +43,7 @@ export class HostEgress implements AsyncDisposable {
     this.#allowed = options.allowDomain.map((text) => parseAllowRule(text, "--allow-domain"));
     this.#allowedPrivate = options.allowPrivate.map((text) => parseAllowRule(text, "--allow-private"));
     this.#cache = new WheelCache({ directory: join(options.stateDir, "wheels"), maxBytes: CACHE_BYTES });
+    this.#http = new HostHttp({ env: options.env, caBundlePaths: caBundlePaths(options) });
   }
 
   get indexCount(): number {
@@ -77,10 +77,9 @@ export class HostEgress implements AsyncDisposable {
   /** The far end of one installer's egress socket: the indexes, and the host of its requirement's URL. */
   openInstaller(target?: { readonly host: string; readonly port: number }): EgressServer {
     const { env, home, logger } = this.#options;
-    const { dispatcher, caBundle } = (this.#http ??= this.#openHttp());
     const index = new IndexProxy({
       indexes: this.#indexes,
-      dispatcher,
+      http: this.#http,
       cache: this.#cache,
       netrc: (host) => findNetrcCredentials(host, { env, home }),
       logger,
@@ -94,19 +93,11 @@ export class HostEgress implements AsyncDisposable {
       proxyFor: (host, port) => proxyFromEnvironment(env, host, port),
       logger,
     });
-    return new EgressServer({ index, proxy, caBundle });
+    return new EgressServer({ index, proxy, caBundle: readCaBundles(caBundlePaths(this.#options)).join("") });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#http?.dispatcher.destroy();
-  }
-
-  #openHttp(): { readonly dispatcher: Dispatcher; readonly caBundle: string } {
-    const paths = caBundlePaths(this.#options);
-    return {
-      dispatcher: createHostDispatcher({ env: this.#options.env, caBundlePaths: paths }),
-      caBundle: readCaBundles(paths).join(""),
-    };
+    await this.#http[Symbol.asyncDispose]();
   }
 }
 

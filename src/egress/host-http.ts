@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { createSecureContext, rootCertificates } from "node:tls";
-import { EnvHttpProxyAgent, type Dispatcher } from "undici";
+import type { Dispatcher, Response } from "undici";
 
 export interface HostHttpOptions {
   /** Environment with `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, in either case. */
@@ -9,10 +9,35 @@ export interface HostHttpOptions {
   readonly caBundlePaths: readonly string[];
 }
 
+export interface HostRequest {
+  readonly headers: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal;
+}
+
 /** HTTP as this host does it: its proxies, its CA bundle, bounded connections and waiting times. */
-export function createHostDispatcher(options: HostHttpOptions): Dispatcher {
-  const { env } = options;
-  const secureContext = createSecureContext({ ca: [...rootCertificates, ...readCaBundles(options.caBundlePaths)] });
+export class HostHttp implements AsyncDisposable {
+  readonly #options: HostHttpOptions;
+  #dispatcher: Promise<Dispatcher> | undefined;
+
+  constructor(options: HostHttpOptions) {
+    this.#options = options;
+  }
+
+  /** A GET; rejects as undici's `fetch` does. */
+  async fetch(url: URL, request: HostRequest): Promise<Response> {
+    const { fetch } = await loadUndici();
+    this.#dispatcher ??= createDispatcher(this.#options);
+    return await fetch(url, { ...request, dispatcher: await this.#dispatcher });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await (await this.#dispatcher)?.destroy();
+  }
+}
+
+async function createDispatcher({ env, caBundlePaths }: HostHttpOptions): Promise<Dispatcher> {
+  const { EnvHttpProxyAgent } = await loadUndici();
+  const secureContext = createSecureContext({ ca: [...rootCertificates, ...readCaBundles(caBundlePaths)] });
   return new EnvHttpProxyAgent({
     // Empty strings, not undefined: undici would ask this process's own environment.
     httpProxy: env["http_proxy"] ?? env["HTTP_PROXY"] ?? "",
@@ -25,6 +50,11 @@ export function createHostDispatcher(options: HostHttpOptions): Dispatcher {
     requestTls: { secureContext, timeout: 30_000 },
     proxyTls: { secureContext, timeout: 30_000 },
   });
+}
+
+/** Sessions that install nothing are spared its time and memory. */
+function loadUndici() {
+  return import("undici");
 }
 
 /** The certificates of the given files, PEM, for programs in an installer that verify TLS themselves (git). */

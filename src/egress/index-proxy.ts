@@ -2,9 +2,10 @@ import { createHash } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { fetch, type Dispatcher, type Response } from "undici";
+import type { Response } from "undici";
 import { IpyboxError, messageOf } from "../common/errors.ts";
 import type { Logger } from "../common/logger.ts";
+import type { HostHttp } from "./host-http.ts";
 import type { Credentials, PackageIndex } from "./index-config.ts";
 import { parseProjectPage, renderProjectPage, SIMPLE_ACCEPT, SIMPLE_JSON, type IndexFile } from "./simple-index.ts";
 import type { WheelCache } from "./wheel-cache.ts";
@@ -12,7 +13,7 @@ import type { WheelCache } from "./wheel-cache.ts";
 export interface IndexProxyOptions {
   /** Served as `/index/<n>/`, in this order. */
   readonly indexes: readonly PackageIndex[];
-  readonly dispatcher: Dispatcher;
+  readonly http: HostHttp;
   readonly cache: WheelCache;
   /** Credentials for a host besides those of the index URL. */
   readonly netrc: (host: string) => Credentials | undefined;
@@ -158,9 +159,8 @@ export class IndexProxy {
     // fetch takes the authorization off when a redirect leads to another origin.
     const authorization = credentials && { authorization: basicAuthorization(credentials) };
     try {
-      return await fetch(url, {
+      return await this.#options.http.fetch(url, {
         headers: { "user-agent": "ipybox", ...headers, ...authorization },
-        dispatcher: this.#options.dispatcher,
         signal,
       });
     } catch (error) {

@@ -18,6 +18,7 @@ import {
 } from "@modelcontextprotocol/sdk/types.js";
 
 import { IpyboxError } from "../common/errors.ts";
+import { Deferred } from "../common/lifecycle.ts";
 import type { Logger, LogRecord } from "../common/logger.ts";
 import type { ElicitationAnswer, ElicitationRequest, Session } from "../session/session.ts";
 import type { Tool } from "./define-tool.ts";
@@ -40,7 +41,6 @@ const MAX_QUESTION_MS = 600_000;
 
 export interface McpServerOptions {
   readonly version: string;
-  readonly session: Session;
   /** Whether the model may register servers. */
   readonly registration: "allow" | "config-only";
   readonly logger: Logger;
@@ -49,11 +49,16 @@ export interface McpServerOptions {
 /* eslint-disable @typescript-eslint/no-deprecated -- the SDK's high-level class answers wrong arguments with protocol
    errors and offers no leniency; its documentation names this one for such cases. */
 
-/** Our side of one MCP connection: four tools and two kinds of resources over one session. */
+/**
+ * Our side of one MCP connection: four tools and two kinds of resources over one session, which may be provided after
+ * the client has been greeted; calls wait for it.
+ */
 export class McpServer {
   readonly #server: Server;
   readonly #options: McpServerOptions;
   readonly #tools: ReadonlyMap<string, Tool>;
+  readonly #session = new Deferred<Session>();
+  readonly #greeted = new Deferred<void>();
   #protocolVersion = "";
   #initialized = false;
 
@@ -63,16 +68,26 @@ export class McpServer {
       { name: "ipybox", title: "ipybox: IPython in a sandbox", version: options.version },
       { capabilities: { tools: {}, resources: {}, logging: {} }, instructions: INSTRUCTIONS },
     );
-    const { session, registration } = options;
+    const session = this.#session.promise;
     const tools = [
       executeCellTool(session),
-      registerServerTool(session, registration),
+      registerServerTool(session, options.registration),
       installPackageTool(session),
       resetTool(session),
     ];
     this.#server.oninitialized = () => (this.#initialized = true);
     this.#tools = new Map(tools.map((tool) => [tool.listing.name, tool]));
     this.#handleRequests();
+  }
+
+  /** Resolves when the client's `initialize` is being answered. */
+  get greeted(): Promise<void> {
+    return this.#greeted.promise;
+  }
+
+  /** What calls have been waiting for. */
+  provide(session: Session): void {
+    this.#session.resolve(session);
   }
 
   /** Answers requests on stdin from now on; `initialize` does not wait for the sandbox. */
@@ -83,10 +98,17 @@ export class McpServer {
   async connect(transport: Transport): Promise<void> {
     // The SDK does not tell which version was negotiated; it keeps a handler that is there before it connects.
     transport.onmessage = (message: unknown) => {
-      if (isInitializeRequest(message)) this.#protocolVersion = message.params.protocolVersion;
+      if (!isInitializeRequest(message)) return;
+      this.#protocolVersion = message.params.protocolVersion;
+      this.#greeted.resolve();
     };
     await this.#server.connect(transport);
     this.#server.onerror = (error) => this.#options.logger.warn("protocol error", { error });
+  }
+
+  /** Hangs up. */
+  close(): Promise<void> {
+    return this.#server.close();
   }
 
   /** Passes a log record on to the client, which chooses its level by `logging/setLevel`. */
@@ -122,7 +144,7 @@ export class McpServer {
       resourceTemplates: RESOURCE_TEMPLATES,
     }));
     this.#server.setRequestHandler(ReadResourceRequestSchema, async (request) => {
-      const contents = await readResource(request.params.uri, this.#options.session);
+      const contents = await readResource(request.params.uri, await this.#session.promise);
       if (contents === undefined) throw new McpError(ErrorCode.InvalidParams, `unknown resource ${request.params.uri}`);
       return { contents: [contents] };
     });

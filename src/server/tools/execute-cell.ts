@@ -20,7 +20,7 @@ const input = z.object({
     .describe("How much output is shown; the whole of it is kept in a file that the answer names"),
 });
 
-export function executeCellTool(session: Session): Tool {
+export function executeCellTool(session: Promise<Session>): Tool {
   return defineTool({
     name: "execute_ipython_cell",
     title: "Execute IPython cell",
@@ -31,7 +31,9 @@ export function executeCellTool(session: Session): Tool {
     annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: false, openWorldHint: true },
     input,
     async handle({ code, timeout, max_output_chars }, { signal, progress, resourceLinks }) {
-      const result = await session.executeCell(code, {
+      const result = await (
+        await session
+      ).executeCell(code, {
         timeoutMs: timeout * 1000,
         maxOutputChars: max_output_chars,
         signal,

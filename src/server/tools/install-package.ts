@@ -12,7 +12,7 @@ const input = z.object({
     ),
 });
 
-export function installPackageTool(session: Session): Tool {
+export function installPackageTool(session: Promise<Session>): Tool {
   return defineTool({
     name: "install_package",
     title: "Install Python package",
@@ -22,7 +22,9 @@ export function installPackageTool(session: Session): Tool {
     annotations: { readOnlyHint: false, destructiveHint: false, idempotentHint: true, openWorldHint: true },
     input,
     async handle({ package_name }, { signal, progress }) {
-      const output = await session.installPackage(package_name, {
+      const output = await (
+        await session
+      ).installPackage(package_name, {
         signal,
         patient: progress.active,
         onStep: (step) => progress.step(step),

@@ -17,7 +17,7 @@ const input = z.object({
 });
 
 /** `config-only`: the model is told that registration is not its business. */
-export function registerServerTool(session: Session, registration: "allow" | "config-only"): Tool {
+export function registerServerTool(session: Promise<Session>, registration: "allow" | "config-only"): Tool {
   return defineTool({
     name: "register_mcp_server",
     title: "Register MCP server",
@@ -37,7 +37,9 @@ export function registerServerTool(session: Session, registration: "allow" | "co
           },
         );
       }
-      const registered = await session.registerServer(server_name, server_params, {
+      const registered = await (
+        await session
+      ).registerServer(server_name, server_params, {
         signal,
         patient: progress.active,
         onStep: (step) => progress.step(step),

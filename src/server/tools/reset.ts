@@ -4,7 +4,7 @@ import type { Session } from "../../session/session.ts";
 import { defineTool, type Tool } from "../define-tool.ts";
 import { renderText } from "../render.ts";
 
-export function resetTool(session: Session): Tool {
+export function resetTool(session: Promise<Session>): Tool {
   return defineTool({
     name: "reset",
     title: "Reset IPython kernel",
@@ -14,7 +14,7 @@ export function resetTool(session: Session): Tool {
     annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: true, openWorldHint: false },
     input: z.object({}),
     async handle(_args, { signal, progress }) {
-      await session.reset({ signal, patient: progress.active, onStep: (step) => progress.step(step) });
+      await (await session).reset({ signal, patient: progress.active, onStep: (step) => progress.step(step) });
       return renderText(
         "The kernel is new: variables, imports and background processes are cleared; installed packages, mcptools/, registered MCP servers and workspace files are kept.",
       );

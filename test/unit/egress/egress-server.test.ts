@@ -9,7 +9,7 @@ import { silentLogger } from "../../../src/common/logger.ts";
 import { parseAllowRule } from "../../../src/egress/allow-list.ts";
 import { ConnectProxy } from "../../../src/egress/connect-proxy.ts";
 import { EgressServer } from "../../../src/egress/egress-server.ts";
-import { createHostDispatcher } from "../../../src/egress/host-http.ts";
+import { HostHttp } from "../../../src/egress/host-http.ts";
 import { resolveIndexes } from "../../../src/egress/index-config.ts";
 import { IndexProxy } from "../../../src/egress/index-proxy.ts";
 import { WheelCache } from "../../../src/egress/wheel-cache.ts";
@@ -60,12 +60,12 @@ describe("egress", () => {
   };
 
   const openIndex = (indexUrl: string): EgressServer => {
-    const dispatcher = createHostDispatcher({ env: {}, caBundlePaths: [] });
-    closing.push(() => dispatcher.destroy());
+    const http = new HostHttp({ env: {}, caBundlePaths: [] });
+    closing.push(() => http[Symbol.asyncDispose]());
     return new EgressServer({
       index: new IndexProxy({
         indexes: resolveIndexes({ indexUrl, extraIndexUrls: [], env: {}, home: directory, readFile: () => undefined }),
-        dispatcher,
+        http,
         cache: new WheelCache({ directory: join(directory, "cache"), maxBytes: 1e9 }),
         netrc: () => undefined,
         logger: silentLogger,

@@ -1,0 +1,70 @@
+import { homedir } from "node:os";
+import { resolve } from "node:path";
+
+import { createLogger, type Logger, type LogRecord } from "./common/logger.ts";
+import { runtimeDirectory, stateDirectory } from "./config/directories.ts";
+import type { Config } from "./config/options.ts";
+import { readServersFile } from "./config/servers-file.ts";
+import { kernelEnvironment, mergeVariables } from "./config/variables.ts";
+import { readEnvFile } from "./workspace/env-file.ts";
+import { checkMount, type Mount, parseMount } from "./workspace/mounts.ts";
+import { decideOwner, type Owner } from "./workspace/owner.ts";
+import { openWorkspace, type Workspace } from "./workspace/workspace.ts";
+
+/** What a session stands on. Nothing of it is running yet, and it loads fast: what is slow to load is in app.ts. */
+export interface Ground {
+  readonly config: Config;
+  readonly workspace: Workspace;
+  readonly owner: Owner;
+  readonly mounts: readonly Mount[];
+  /** Servers of `--mcp-config`, parameters unchecked. */
+  readonly servers: ReadonlyMap<string, unknown>;
+  /** The process environment over the env file, read anew at each call. */
+  readonly variables: () => Promise<ReturnType<typeof mergeVariables>>;
+  readonly logger: Logger;
+}
+
+/**
+ * Checks what a configuration names on this host: workspace, mounts, env file, names of the kernel's variables.
+ *
+ * @throws IpyboxError `invalid-configuration`, `invalid-workspace`: the user has to mend it.
+ */
+export async function layGround(config: Config, onLog?: (record: LogRecord) => void): Promise<Ground> {
+  const servers = config.mcpConfig === undefined ? new Map<string, unknown>() : readServersFile(config.mcpConfig);
+  const logger = createLogger({ level: config.logLevel, format: config.logFormat, ...(onLog && { onRecord: onLog }) });
+  const workspace = await openConfiguredWorkspace(config);
+  const owner = ownerOf(workspace);
+  if (owner.warning !== undefined) logger.warn(owner.warning);
+  const mounts = await Promise.all(
+    config.mount.map((mount) => checkMount(parseMount(mount, process.cwd()), forbiddenPlaces())),
+  );
+  const envFile = config.envFile === undefined ? resolve(workspace.path, ".env") : resolve(config.envFile);
+  const variables = async () => mergeVariables(process.env, await readEnvFile(envFile));
+  kernelEnvironment(await variables()); // names that can't be are reported at the start, not at the first cell
+  return { config, workspace, owner, mounts, servers, variables, logger };
+}
+
+export function openConfiguredWorkspace(config: Config): Promise<Workspace> {
+  return openWorkspace(config.workspace, { cwd: process.cwd(), ...forbiddenPlaces() });
+}
+
+/** To whom files in the workspace belong. */
+export function ownerOf(workspace: Workspace): Owner {
+  return decideOwner({
+    callerUid: process.getuid?.() ?? 1000,
+    callerGid: process.getgid?.() ?? 1000,
+    workspaceUid: workspace.uid,
+    workspaceGid: workspace.gid,
+  });
+}
+
+/** What no sandbox may see. */
+function forbiddenPlaces() {
+  const stateDir = stateDirectory(process.env);
+  return {
+    home: homedir(),
+    stateDir,
+    runDir: runtimeDirectory(process.env) ?? stateDir,
+    engineSocket: "/var/run/docker.sock",
+  };
+}
