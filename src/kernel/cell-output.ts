@@ -1,11 +1,11 @@
 import type { z } from "zod";
 
-import { stripControls } from "../common/logger.ts";
 import type { outputShapes } from "./messages.ts";
+import { toPlainText } from "./terminal-text.ts";
 
-/** A picture that a cell displayed. `data` is Base64 as the kernel sent it; its shape is checked by who decodes it. */
+/** A picture that a cell displayed. `data` is as the kernel sent it, SVG as text and the others as Base64; who decodes it checks it. */
 export interface Picture {
-  readonly mimeType: "image/png" | "image/jpeg";
+  readonly mimeType: "image/png" | "image/jpeg" | "image/svg+xml";
   readonly data: string;
 }
 
@@ -20,7 +20,9 @@ type Item =
   | { kind: "stream"; parts: string[] }
   | { kind: "display"; id: string | undefined; text: string; pictures: readonly Picture[] };
 
-const PICTURE_TYPES = ["image/png", "image/jpeg"] as const;
+const PICTURE_TYPES = ["image/png", "image/jpeg", "image/svg+xml"] as const;
+/** What IPython says of an object that has only richer forms. */
+const NO_TEXT = /^<IPython\.core\.display\.\w+ object>$/;
 
 /** Folds output messages, in the order of their arrival, as a notebook would show them. */
 export class OutputFolder {
@@ -84,7 +86,7 @@ export class OutputFolder {
       }
     }
     return {
-      text: collapseCarriageReturns(stripControlsKeepingReturns(text)).trimEnd(),
+      text: toPlainText(text).trimEnd(),
       pictures: this.#items.flatMap((item) => (item.kind === "display" ? item.pictures : [])),
     };
   }
@@ -106,36 +108,15 @@ export class OutputFolder {
   }
 }
 
-/** `text/plain` where there is one; else what a reader makes most of. A picture needs no text beside it. */
+/** `text/plain` where it says something; else what a reader makes most of. A picture needs no text beside it. */
 function textOf(data: Readonly<Record<string, unknown>>): string {
-  for (const type of ["text/plain", "text/markdown", "text/html", "text/latex", "image/svg+xml"]) {
+  const plain = data["text/plain"];
+  if (typeof plain === "string" && !NO_TEXT.test(plain)) return plain;
+  for (const type of ["text/markdown", "text/html", "text/latex"]) {
     const value = data[type];
     if (typeof value === "string") return value;
   }
   const json = data["application/json"];
-  return json === undefined ? "" : JSON.stringify(json);
-}
-
-/** Carriage returns are kept for {@link collapseCarriageReturns}; other control characters and ANSI sequences go. */
-function stripControlsKeepingReturns(text: string): string {
-  // Most output has none of them, and a 5 MB output should not pay for a replacement.
-  // eslint-disable-next-line no-control-regex -- control characters are what this is about
-  if (!/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/.test(text)) return text;
-  return text.split("\r").map(stripControls).join("\r");
-}
-
-/** `10%\r20%\r30%` is `30%`: a line shows what a terminal would show in the end. */
-function collapseCarriageReturns(text: string): string {
-  if (!text.includes("\r")) return text;
-  return text.replaceAll("\r\n", "\n").split("\n").map(lastState).join("\n");
-}
-
-function lastState(line: string): string {
-  if (!line.includes("\r")) return line;
-  let shown = "";
-  for (const part of line.split("\r")) {
-    // What a shorter rewrite does not cover stays visible, as in a terminal.
-    if (part !== "") shown = part + shown.slice(part.length);
-  }
-  return shown;
+  if (json !== undefined) return JSON.stringify(json);
+  return typeof plain === "string" ? plain : "";
 }

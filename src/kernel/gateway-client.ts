@@ -162,12 +162,15 @@ interface SendOptions {
   readonly timeoutMs?: number;
 }
 
-/** Takes its connections from the link. (`agent: false` with `createConnection` would silently dial TCP.) */
+/**
+ * Takes its connections from the link, a fresh one for each request: the gateway keeps some ready, and Node's reuse of a
+ * stream asks for a socket. (`agent: false` with `createConnection` would silently dial TCP.)
+ */
 class StreamAgent extends Agent {
   readonly #connect: ConnectGateway;
 
   constructor(connect: ConnectGateway) {
-    super({ keepAlive: true, maxSockets: 8, maxFreeSockets: 1 });
+    super({ keepAlive: false, maxSockets: 8 });
     this.#connect = connect;
   }
 
@@ -181,15 +184,6 @@ class StreamAgent extends Agent {
       (error: unknown) =>
         (callback as ((error: Error) => void) | undefined)?.(error instanceof Error ? error : new Error(String(error))),
     );
-  }
-
-  /** The stream may be no socket, whose keep-alive and reference count Node's agent would set. */
-  override keepSocketAlive(): boolean {
-    return true;
-  }
-
-  override reuseSocket(): void {
-    // nothing to undo
   }
 }
 

@@ -7,7 +7,8 @@ import type { GatewayClient, StartKernelOptions } from "./gateway-client.ts";
 import { decodeMessage, encodeRequest, kernelRequest, type KernelMessage, statusShape } from "./messages.ts";
 
 const FENCE_DELAY_MS = 250;
-const CAUSE_GRACE_MS = 750;
+/** The news of a kernel's end and the end of its connection travel on two streams: how long one waits for the other. */
+const OTHER_NEWS_MS = 750;
 
 /** A running kernel and our WebSocket to it. It runs one cell at a time; the caller queues. */
 export class KernelConnection {
@@ -18,6 +19,9 @@ export class KernelConnection {
   readonly #executions = new Map<string, Execution>();
   /** Message id of a fence → the execution that it decides about. */
   readonly #fences = new Map<string, Execution>();
+  /** Known before the kernel counts as dead: output may still be on its way. */
+  #cause: DeathCause | undefined;
+  #closed = false;
   #death: DeathCause | undefined;
 
   private constructor(id: string, gateway: GatewayClient, socket: WebSocket) {
@@ -71,7 +75,17 @@ export class KernelConnection {
     await this.#gateway.killKernel(this.id, timeoutMs);
   }
 
-  /** The kernel is known to have ended: later messages of it are dropped. */
+  /**
+   * The gateway says that the kernel has ended. It passes on what the kernel had sent and then closes the connection:
+   * that is when all output is here.
+   */
+  announceExit(cause: DeathCause): void {
+    this.#cause ??= cause;
+    if (this.#closed) this.markDead(cause);
+    else setTimeout(() => this.markDead(cause), OTHER_NEWS_MS).unref();
+  }
+
+  /** The kernel is gone, and nothing of it is to be waited for: running executions end, later messages are dropped. */
   markDead(cause: DeathCause): void {
     if (this.#death !== undefined) return;
     this.#death = cause;
@@ -93,8 +107,9 @@ export class KernelConnection {
       this.#socket.on("error", () => undefined); // "close" follows
       this.#socket.on("close", () => {
         reject(new Error("the kernel ended before it answered"));
-        // The news of why it ended may be just behind.
-        setTimeout(() => this.markDead({ type: "unknown" }), CAUSE_GRACE_MS).unref();
+        this.#closed = true;
+        if (this.#cause !== undefined) this.markDead(this.#cause);
+        else setTimeout(() => this.markDead({ type: "unknown" }), OTHER_NEWS_MS).unref();
       });
       this.#socket.send(encodeRequest(ready, this.#session));
     });

@@ -148,7 +148,7 @@ export class LiveSandbox implements AsyncDisposable {
   #watch(): Promise<void> {
     return this.gateway.watchKernels(
       ({ kernelId, cause }) => {
-        this.#kernels.get(kernelId)?.markDead(cause);
+        this.#kernels.get(kernelId)?.announceExit(cause);
         this.#kernels.delete(kernelId);
       },
       () => undefined, // the gateway went: init ends the sandbox, and that is heard from `exited`

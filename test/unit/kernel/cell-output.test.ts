@@ -34,6 +34,25 @@ describe("OutputFolder", () => {
   test("collapses carriage returns to the last state of the line", () => {
     expect(fold((folder) => folder.stream(" 10%\r 20%\r100%\ndone\r\n")).text).toBe("100%\ndone");
     expect(fold((folder) => folder.stream("long line\rab")).text).toBe("abng line");
+    expect(fold((folder) => folder.stream("50%\r")).text).toBe("50%");
+  });
+
+  test("collapses a progress bar that is written in pieces and ends before a display", () => {
+    const { text } = fold((folder) => {
+      for (const step of ["\r  0%", "\r 50%", "\r100%"]) folder.stream(step);
+      folder.display(plain("done"));
+    });
+    expect(text).toBe("100%\ndone");
+  });
+
+  test("erases what a program erased, and follows backspaces", () => {
+    expect(fold((folder) => folder.stream("loading...\r\u001b[Kok")).text).toBe("ok");
+    expect(fold((folder) => folder.stream("loading\u001b[2K\rok")).text).toBe("ok");
+    expect(fold((folder) => folder.stream("|\b/\b-\bdone")).text).toBe("done");
+  });
+
+  test("keeps what follows a sequence that never ends", () => {
+    expect(fold((folder) => folder.stream("a\u001b]b\nc")).text).toBe("ab\nc");
   });
 
   test("removes ANSI sequences and other control characters", () => {
@@ -64,12 +83,52 @@ describe("OutputFolder", () => {
     expect(text).toBe("second\nafter");
   });
 
-  test("takes a picture as a picture, and SVG as text", () => {
-    const { text, pictures } = fold((folder) => {
-      folder.display({ data: { "image/png": "aGk=", "text/plain": "<Figure>" }, transient: {} });
-      folder.display({ data: { "image/svg+xml": "<svg/>" }, transient: {} });
+  test("lets what follows a display start on a line of its own, whatever came before it", () => {
+    const { text } = fold((folder) => {
+      folder.display(plain("one"));
+      folder.display(plain("two\n"));
+      folder.stream("three");
+      folder.display(plain("four"));
     });
-    expect(pictures).toEqual([{ mimeType: "image/png", data: "aGk=" }]);
-    expect(text).toBe("<svg/>");
+    expect(text).toBe("one\ntwo\n\nthree\nfour");
+  });
+
+  test("updates every display of an id, and one that a cleared output took along is gone", () => {
+    const { text } = fold((folder) => {
+      folder.display(plain("cleared", "d"));
+      folder.clear(false);
+      folder.updateDisplay(plain("stray", "d"));
+      folder.display(plain("1", "e"));
+      folder.display(plain("1", "e"));
+      folder.updateDisplay(plain("2", "e"));
+    });
+    expect(text).toBe("2\n2");
+  });
+
+  test("takes pictures in order, one for each display, and needs no text beside them", () => {
+    const { text, pictures } = fold((folder) => {
+      folder.display({ data: { "image/png": "cG5n", "image/jpeg": "anBn", "text/plain": "<Figure>" }, transient: {} });
+      folder.stream("between\n");
+      folder.display({ data: { "image/svg+xml": "<svg/>", "text/plain": "<SVG object>" }, transient: {} });
+      folder.display({ data: { "image/jpeg": "anBn" }, transient: {} });
+    });
+    expect(pictures).toEqual([
+      { mimeType: "image/png", data: "cG5n" },
+      { mimeType: "image/svg+xml", data: "<svg/>" },
+      { mimeType: "image/jpeg", data: "anBn" },
+    ]);
+    expect(text).toBe("between");
+  });
+
+  test("falls back to richer text where the plain one says nothing", () => {
+    const html = { "text/html": "<b>bold</b>" };
+    const shown = (data: Record<string, unknown>) => fold((folder) => folder.display({ data, transient: {} })).text;
+    expect(shown(html)).toBe("<b>bold</b>");
+    expect(shown({ ...html, "text/plain": "<IPython.core.display.HTML object>" })).toBe("<b>bold</b>");
+    expect(shown({ ...html, "text/plain": "a table" })).toBe("a table");
+    expect(shown({ "application/json": { a: 1 }, "text/plain": "<IPython.core.display.JSON object>" })).toBe('{"a":1}');
+    expect(shown({ "text/plain": "<IPython.core.display.Javascript object>" })).toBe(
+      "<IPython.core.display.Javascript object>",
+    );
   });
 });

@@ -11,7 +11,7 @@ beforeEach(async () => {
   gateway = new ScriptedGateway();
   client = new GatewayClient(gateway.connect);
   await client.watchKernels(
-    ({ cause }) => kernel.markDead(cause),
+    ({ cause }) => kernel.announceExit(cause),
     () => undefined,
   );
   kernel = await KernelConnection.start(client, { env: { X: "1" } });
@@ -74,6 +74,13 @@ describe("a kernel that dies", () => {
   test("in the middle of a cell ends it with the cause and what was printed", async () => {
     const result = await play(line.busy, line.out("before"), { exit: { type: "signal", signal: "SIGSEGV" } });
     expect(result).toMatchObject({ status: "died", cause: { type: "signal", signal: "SIGSEGV" } });
+  });
+
+  test("ends its cell only when the output that follows the news is here", async () => {
+    const result = await play(line.busy, { exit: { type: "exit", code: 3 } }, line.out("late"), line.out(" output"), {
+      close: true,
+    });
+    expect(result).toMatchObject({ status: "died", cause: { type: "exit", code: 3 }, output: { text: "late output" } });
   });
 
   test("is heard with its cause even when its connection closes first", async () => {
