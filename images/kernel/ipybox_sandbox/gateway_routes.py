@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import sys
 from typing import Any
 
 from jupyter_client.jsonutil import json_default
@@ -17,6 +19,7 @@ from ipybox_sandbox.generator import GenerationError, Generator
 from ipybox_sandbox.kernels import KERNEL_NAME, KernelStartError
 
 _MAX_WAITING_EVENTS = 1000
+_SHRINK_SECONDS = 20
 
 
 class Events:
@@ -120,6 +123,54 @@ class GenerateHandler(RequestHandler):
             self._task.cancel()
 
 
+class ShrinkHandler(RequestHandler):
+    """`POST /ipybox/shrink`: scales a picture down until it fits. One at a time, each in a process of its own."""
+
+    _turn = asyncio.Lock()
+    _task: asyncio.Task[Any] | None = None
+
+    async def post(self) -> None:
+        self._task = asyncio.current_task()
+        try:
+            body = json.loads(self.request.body)
+            data, max_bytes = base64.b64decode(body["data"]), int(body["maxBytes"])
+        except (ValueError, KeyError, TypeError) as error:
+            self.set_status(400)
+            self.finish({"error": f"not a picture: {type(error).__name__}"})
+            return
+        try:
+            async with self._turn, asyncio.timeout(_SHRINK_SECONDS):
+                smaller = await _shrink(data, max_bytes)
+        except TimeoutError:
+            smaller = None
+        except asyncio.CancelledError:
+            return  # the host no longer waits
+        if smaller is None:
+            self.set_status(422)
+            self.finish({"error": "the picture can't be scaled down"})
+        else:
+            self.finish({"data": base64.b64encode(smaller).decode()})
+
+    def on_connection_close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+async def _shrink(data: bytes, max_bytes: int) -> bytes | None:
+    worker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-m", "ipybox_sandbox.shrink", str(max_bytes)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        smaller, _ = await worker.communicate(data)
+        return smaller if worker.returncode == 0 else None
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+            await worker.wait()
+
+
 class SandboxPersonality(JupyterWebsocketPersonality):
     """The kernel routes of the Jupyter server and ours; no others."""
 
@@ -127,7 +178,12 @@ class SandboxPersonality(JupyterWebsocketPersonality):
         routes = [
             (path, StartKernelHandler if path == "/api/kernels" else handler) for path, handler in kernel_handlers
         ]
-        return [*routes, ("/ipybox/events", EventsHandler), ("/ipybox/generate", GenerateHandler)]
+        return [
+            *routes,
+            ("/ipybox/events", EventsHandler),
+            ("/ipybox/generate", GenerateHandler),
+            ("/ipybox/shrink", ShrinkHandler),
+        ]
 
 
 def create_personality(*args: Any, **kwargs: Any) -> SandboxPersonality:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 import json
+import os
 import sys
 
 import pytest
 from conftest import Sandbox
 from host import request_on
+from PIL import Image
 
 from ipybox_sandbox.generator import GenerationError, Generator
 
@@ -61,6 +65,26 @@ def test_generation_writes_into_the_workspace(sandbox: Sandbox) -> None:
     status, answer = sandbox.host.request("POST", "/ipybox/generate", {"server": "calc", "tools": [tool]})
     assert (status, answer) == (200, {"modules": [{"module": "add", "fallback": None}]})
     assert (sandbox.workspace / "mcptools" / "calc" / "add.py").is_file()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_picture_is_scaled_down_until_it_fits(sandbox: Sandbox, kind: str) -> None:
+    noise = Image.frombytes("RGB", (800, 600), os.urandom(800 * 600 * 3))
+    encoded = io.BytesIO()
+    noise.save(encoded, kind)
+    body = {"data": base64.b64encode(encoded.getvalue()).decode(), "maxBytes": 100_000}
+    status, answer = sandbox.host.request("POST", "/ipybox/shrink", body)
+    assert status == 200
+    data = base64.b64decode(answer["data"])
+    assert len(data) <= 100_000
+    smaller = Image.open(io.BytesIO(data))
+    assert smaller.format == kind
+    assert smaller.width / smaller.height == pytest.approx(800 / 600, rel=0.05)
+
+
+def test_what_is_no_picture_is_refused(sandbox: Sandbox) -> None:
+    for data, status in (("bm8gcGljdHVyZQ==", 422), (1, 400)):
+        assert sandbox.host.request("POST", "/ipybox/shrink", {"data": data, "maxBytes": 5})[0] == status
 
 
 def test_the_generator_starts_again_after_a_crash() -> None:
