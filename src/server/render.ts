@@ -11,9 +11,7 @@ export interface RenderOptions {
 /** The answer of `execute_ipython_cell`. `_meta` is our word; everything in the text may be forged by the cell. */
 export function renderCell(result: CellResult, options: RenderOptions): CallToolResult {
   const content: ContentBlock[] = [{ type: "text", text: cellText(result) }];
-  for (const picture of result.pictures) {
-    if (picture.block !== undefined) content.push({ type: "image", data: picture.block, mimeType: picture.mimeType });
-  }
+  for (const { block } of result.pictures) if (block !== undefined) content.push({ type: "image", ...block });
   const spill = result.truncation?.spill;
   if (spill !== undefined && options.resourceLinks) {
     content.push({

@@ -12,7 +12,10 @@ export interface CellFilesOptions {
   readonly logger: Logger;
 }
 
-/** Beyond this the block is left out and the file alone remains: clients refuse larger images. */
+/** Makes a picture smaller; undefined when that fails. */
+export type ShrinkPicture = (data: Buffer, maxBytes: number) => Promise<Buffer | undefined>;
+
+/** Clients refuse larger images: such a picture's block is scaled down, its file stays as it is. */
 const MAX_BLOCK_BYTES = 2 ** 20;
 const MAX_PICTURE_BYTES = 64 * 2 ** 20;
 const MAX_PICTURES = 100;
@@ -40,16 +43,17 @@ export class CellFiles {
   }
 
   /** Saves a cell's pictures. One that can't be saved or is none is named in the log, and never fails the cell. */
-  async save(pictures: CellOutput["pictures"]): Promise<SavedPicture[]> {
+  async save(pictures: CellOutput["pictures"], shrink: ShrinkPicture): Promise<SavedPicture[]> {
     const saved: SavedPicture[] = [];
+    if (pictures.length > MAX_PICTURES)
+      this.#options.logger.warn("pictures beyond the limit were left out", { pictures: pictures.length });
     for (const picture of pictures.slice(0, MAX_PICTURES)) {
       const data = decode(picture);
       if (data === undefined) {
         this.#options.logger.info("a picture that is none was left out", { mimeType: picture.mimeType });
         continue;
       }
-      const block = data.length <= MAX_BLOCK_BYTES ? data.toString("base64") : undefined;
-      saved.push({ mimeType: picture.mimeType, path: await this.#savePicture(picture, data), block });
+      saved.push({ path: await this.#savePicture(picture, data), block: await toBlock(picture, data, shrink) });
     }
     return saved;
   }
@@ -76,7 +80,7 @@ export class CellFiles {
 
   async #savePicture(picture: Picture, data: Buffer): Promise<string | undefined> {
     this.#pictures += 1;
-    const path = `images/${this.#options.sessionId}-${this.#pictures}.${picture.mimeType === "image/png" ? "png" : "jpg"}`;
+    const path = `images/${this.#options.sessionId}-${this.#pictures}.${EXTENSIONS[picture.mimeType]}`;
     try {
       await this.#options.files.writeFile(path, data);
       return path;
@@ -87,14 +91,34 @@ export class CellFiles {
   }
 }
 
+const EXTENSIONS = { "image/png": "png", "image/jpeg": "jpg", "image/svg+xml": "svg" } as const;
+
 const SIGNATURES = {
   "image/png": Buffer.from("89504e470d0a1a0a", "hex"),
   "image/jpeg": Buffer.from("ffd8ff", "hex"),
 } as const;
 
 /** Undefined for what is no picture of its type, or too large for one. */
-function decode(picture: Picture): Buffer | undefined {
-  if (picture.data.length > (MAX_PICTURE_BYTES / 3) * 4) return undefined;
-  const data = Buffer.from(picture.data, "base64");
-  return data.subarray(0, 8).indexOf(SIGNATURES[picture.mimeType]) === 0 ? data : undefined;
+function decode({ mimeType, data }: Picture): Buffer | undefined {
+  if (data.length > (MAX_PICTURE_BYTES / 3) * 4) return undefined;
+  if (mimeType === "image/svg+xml") return Buffer.from(data);
+  const decoded = Buffer.from(data, "base64");
+  return isPicture(mimeType, decoded) ? decoded : undefined;
+}
+
+function isPicture(mimeType: keyof typeof SIGNATURES, data: Buffer): boolean {
+  return data.subarray(0, 8).indexOf(SIGNATURES[mimeType]) === 0;
+}
+
+/** SVG is a file only: clients don't take it as an image. */
+async function toBlock(
+  { mimeType }: Picture,
+  data: Buffer,
+  shrink: ShrinkPicture,
+): Promise<SavedPicture["block"] | undefined> {
+  if (mimeType === "image/svg+xml") return undefined;
+  const small = data.length <= MAX_BLOCK_BYTES ? data : await shrink(data, MAX_BLOCK_BYTES);
+  // What the sandbox answers is checked like what it displayed.
+  if (small === undefined || small.length > MAX_BLOCK_BYTES || !isPicture(mimeType, small)) return undefined;
+  return { mimeType, data: small.toString("base64") };
 }

@@ -30,11 +30,10 @@ export interface Spill {
 }
 
 export interface SavedPicture {
-  readonly mimeType: "image/png" | "image/jpeg";
   /** Relative to the workspace, with forward slashes; absent when it could not be saved. */
   readonly path: string | undefined;
-  /** Base64, fit for an image block; absent when it is too large for one. */
-  readonly block: string | undefined;
+  /** What clients are shown, in Base64; absent when it is too large and can't be scaled down, or no kind that clients take. */
+  readonly block: { readonly mimeType: "image/png" | "image/jpeg"; readonly data: string } | undefined;
 }
 
 export interface ToolCallRecord {

@@ -1,5 +1,7 @@
 import type { Duplex } from "node:stream";
 
+import { z } from "zod";
+
 import { messageOf } from "../common/errors.ts";
 import { ReleaseStack } from "../common/lifecycle.ts";
 import type { Logger } from "../common/logger.ts";
@@ -31,6 +33,7 @@ interface Spare {
 
 const KILL_TIMEOUT_MS = 1_500;
 const PAUSE_TIMEOUT_MS = 2_000;
+const shrunkShape = z.object({ data: z.string() });
 
 /** A sandbox with its gateway, the kernel that cells run in, and at most one spare kernel. */
 export class LiveSandbox implements AsyncDisposable {
@@ -113,6 +116,19 @@ export class LiveSandbox implements AsyncDisposable {
     ]);
     this.#kernels.delete(old.id);
     this.#kernel = next;
+  }
+
+  /** Scales a PNG or JPEG down, in the sandbox: the host decodes no picture. Undefined when that fails or is aborted. */
+  async shrinkPicture(data: Buffer, maxBytes: number, signal: AbortSignal): Promise<Buffer | undefined> {
+    if (this.#ended) return undefined;
+    try {
+      const body = { data: data.toString("base64"), maxBytes };
+      const answer = await this.gateway.post("/ipybox/shrink", body, signal);
+      return Buffer.from(shrunkShape.parse(answer.body).data, "base64");
+    } catch (error) {
+      this.#options.logger.info("a picture could not be scaled down", { error: messageOf(error) });
+      return undefined;
+    }
   }
 
   /** Removes the sandbox and everything in it; running cells end as died. */

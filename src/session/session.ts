@@ -197,12 +197,16 @@ export class Session implements AsyncDisposable {
       });
       const changed = noticesOfChanges(await live.shields.changedInCell());
       if (outcome.sandboxLost && live.shields.breach === undefined) void this.#replaceSandbox();
+      // The answer of a cell that was stopped is due.
+      const shrinking = AbortSignal.timeout(["ok", "error"].includes(outcome.status) ? SHRINK_MS : SHRINK_STOPPED_MS);
       const { text, truncation } = await cellFiles.fit(outcome.output.text, options.maxOutputChars);
       return {
         status: outcome.status,
         text,
         truncation,
-        pictures: await cellFiles.save(outcome.output.pictures),
+        pictures: await cellFiles.save(outcome.output.pictures, (data, maxBytes) =>
+          live.shrinkPicture(data, maxBytes, shrinking),
+        ),
         notices: [...loss, ...outcome.notices, ...changed],
         durationMs: performance.now() - startedAt,
         executionCount: outcome.executionCount,
@@ -280,3 +284,6 @@ const MAX_PROGRESS_CHARS = 500;
 
 /** A thread may call while no cell runs: it then has the default timeout of a cell. */
 const CALL_OUTSIDE_CELL_MS = 120_000;
+/** For scaling down all large pictures of a cell. */
+const SHRINK_MS = 10_000;
+const SHRINK_STOPPED_MS = 500;
