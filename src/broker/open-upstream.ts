@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { statSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
@@ -93,7 +94,8 @@ function targetOf(name: string, params: ServerParams, options: OpeningOptions): 
 
 async function processTarget(name: string, params: StdioParams, options: OpeningOptions): Promise<CheckedTarget> {
   const { writableDirectories, allowWorkspaceUpstream } = options;
-  const env = upstreamEnvironment(options.hostEnvironment, params.env, writableDirectories);
+  const mark = randomBytes(16).toString("hex");
+  const env = upstreamEnvironment(options.hostEnvironment, params.env, writableDirectories, mark);
   const cwd = params.cwd ?? (await privateDirectory(name, options.directory));
   if (!isAbsolute(cwd) || statSync(cwd, { throwIfNoEntry: false })?.isDirectory() !== true) {
     throw new IpyboxError("invalid-server-params", `cwd is not the absolute path of a directory: ${cwd}`, {
@@ -104,7 +106,7 @@ async function processTarget(name: string, params: StdioParams, options: Opening
   const program = checkProgram({ command, args, cwd, env }, writableDirectories, {
     allowWorkspace: allowWorkspaceUpstream,
   });
-  const process = { executable: program.executable, args, cwd, env };
+  const process = { executable: program.executable, args, cwd, env, mark };
   return { target: { kind: "process", process }, warnings: program.warnings };
 }
 

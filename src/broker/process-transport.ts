@@ -24,23 +24,46 @@ const OUTPUT_GRACE_MS = 500;
  * Becomes the upstream (same pid, leader of its own group), after leaving a watchdog in that group which kills the
  * whole of it when our end of descriptor 3 closes: because we closed it or because we were killed. As a member the
  * watchdog keeps the group's id from being used again; as an orphan it is no child that the upstream has to know of.
+ *
+ * Descendants that moved to a session of their own (`setsid`, daemons) are known by the mark in the environment that
+ * they were started with. They are killed first, until a look at all processes finds none that was not there before.
  */
-const LAUNCHER = `( ( trap "" HUP INT TERM; read _; kill -s KILL -- "-$$" ) <&3 3<&- >/dev/null 2>&1 & ); exec "$@" 3<&-`;
+const LAUNCHER = `
+( ( trap "" HUP INT TERM
+    read _
+    PATH=/usr/bin:/bin
+    read self _ </proc/self/stat
+    rounds=0
+    while [ "$rounds" -lt 10 ]; do
+      found=
+      for environ in $(env -i PATH="$PATH" grep -lsF -- "$1" /proc/[0-9]*/environ); do
+        pid=\${environ#/proc/}; pid=\${pid%/environ}
+        if [ "$pid" != "$self" ] && kill -s KILL "$pid"; then found=yes; fi
+      done
+      if [ -z "$found" ]; then break; fi
+      rounds=$((rounds + 1))
+    done
+    kill -s KILL -- "-$$"
+  ) <&3 3<&- >/dev/null 2>&1 & )
+shift
+exec "$@" 3<&-`;
 
 export interface ProcessOptions {
   /** Absolute path. */
   readonly executable: string;
   readonly args: readonly string[];
   readonly cwd: string;
-  /** The whole environment. */
+  /** The whole environment. The mark is a part of one of its values. */
   readonly env: Readonly<Record<string, string>>;
+  /** 32 hexadecimal digits that no other process has in its environment: whatever has them is of this upstream. */
+  readonly mark: string;
 }
 
 /** How a process ended: `exit code 1` or `SIGKILL`. */
 export type ProcessEnd = string;
 
 /**
- * MCP over the stdio of a process that is gone, with all of its group, within 2 s of {@link close}, and at once when
+ * MCP over the stdio of a process that is gone, with all of its group and what left it, within 2 s of {@link close}, and at once when
  * this process dies, however it dies.
  */
 export class ProcessTransport implements Transport {
@@ -72,8 +95,9 @@ export class ProcessTransport implements Transport {
   }
 
   start(): Promise<void> {
-    const { executable, args, cwd, env } = this.#options;
-    const child = spawn("/bin/sh", ["-c", LAUNCHER, "sh", executable, ...args], {
+    const { executable, args, cwd, env, mark } = this.#options;
+    if (!/^[0-9a-f]{32}$/.test(mark)) throw new Error("not a mark of a process"); // an empty one would be in every process
+    const child = spawn("/bin/sh", ["-c", LAUNCHER, "sh", mark, executable, ...args], {
       cwd,
       env,
       detached: true,

@@ -19,6 +19,8 @@ export interface ToolList {
 const MAX_PAGES = 200;
 const MAX_TOOLS = 2000;
 const MAX_NAME_CHARACTERS = 512;
+/** What redaction and the generator can walk through. */
+const MAX_SCHEMA_DEPTH = 450;
 
 const page = z.looseObject({ tools: z.array(z.unknown()), nextCursor: z.string().optional() });
 
@@ -65,12 +67,39 @@ function addTool(item: unknown, tools: Map<string, UpstreamTool>, warnings: stri
     warnings.push("Left out a tool without a usable name");
     return;
   }
-  const { name, inputSchema, ...optional } = parsed.data;
+  const { name, inputSchema, ...optional } = withoutDeepSchemas(parsed.data, warnings);
   if (tools.has(name)) {
     warnings.push(`Left out a second tool called ${name}`);
     return;
   }
   tools.set(name, { name, inputSchema, ...withoutUndefined(optional) });
+}
+
+function withoutDeepSchemas(tool: z.infer<typeof listedTool>, warnings: string[]): z.infer<typeof listedTool> {
+  const isDeep = (schema: unknown) => depthExceeds(schema, MAX_SCHEMA_DEPTH);
+  const { inputSchema, outputSchema, ...rest } = tool;
+  if (![inputSchema, outputSchema, tool.annotations].some(isDeep)) return tool;
+  warnings.push(`A schema of ${tool.name} is nested deeper than ${MAX_SCHEMA_DEPTH} levels and counts as none`);
+  return {
+    ...rest,
+    inputSchema: isDeep(inputSchema) ? {} : inputSchema,
+    outputSchema: isDeep(outputSchema) ? undefined : outputSchema,
+    annotations: isDeep(tool.annotations) ? undefined : tool.annotations,
+  };
+}
+
+/** Level by level, since recursion is what a deep value would exhaust. */
+function depthExceeds(value: unknown, limit: number): boolean {
+  let level: object[] = isContainer(value) ? [value] : [];
+  for (let depth = 0; level.length > 0; depth += 1) {
+    if (depth === limit) return true;
+    level = level.flatMap((container) => Object.values(container).filter(isContainer));
+  }
+  return false;
+}
+
+function isContainer(value: unknown): value is object {
+  return typeof value === "object" && value !== null;
 }
 
 type Defined<T> = { [K in keyof T]?: Exclude<T[K], undefined> };

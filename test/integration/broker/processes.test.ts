@@ -1,6 +1,7 @@
+import { randomBytes } from "node:crypto";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { describe, expect, test } from "vitest";
 import { ProcessTransport } from "../../../src/broker/process-transport.ts";
@@ -142,7 +143,13 @@ test.each([
 ])("SIGKILL of our process takes a server %s along, and all its group", async (_, args, env, atLeast) => {
   await using harness = new BrokerHarness();
   const program = compile("src/broker/process-transport.ts", harness.root);
-  const options = { executable: process.execPath, args, cwd: "/", env: { PATH: process.env["PATH"], ...env } };
+  const options = {
+    executable: process.execPath,
+    args,
+    cwd: "/",
+    env: { PATH: process.env["PATH"], ...env },
+    mark: newMark(),
+  };
   const script = `
     import { ProcessTransport } from ${JSON.stringify(program)};
     const transport = new ProcessTransport(${JSON.stringify(options)});
@@ -158,10 +165,61 @@ test.each([
   await Promise.all(pids.map(gone));
 });
 
+describe("a descendant that left the group and closed everything", () => {
+  const ESCAPE = "setsid sh -c 'setsid sleep 300 >/dev/null 2>&1 </dev/null & echo $! >\"$PID_FILE\"'; cat >/dev/null";
+  const escaping = (root: string) => {
+    const mark = newMark();
+    const env = { PATH: "/usr/bin:/bin", PID_FILE: `${root}/pid`, MARK: mark };
+    return { executable: "/bin/sh", args: ["-c", ESCAPE], cwd: "/", env, mark };
+  };
+  const pidIn = async (root: string): Promise<number> => {
+    const read = () => (existsSync(`${root}/pid`) ? Number(readFileSync(`${root}/pid`, "utf8")) : 0);
+    await expect.poll(read, { timeout: 5000 }).toBeGreaterThan(0);
+    return read();
+  };
+
+  test("is gone when its server is closed, and no other process is", async () => {
+    await using harness = new BrokerHarness();
+    const bystander = spawn("sleep", ["300"], { detached: true, stdio: "ignore" });
+    const transport = new ProcessTransport(escaping(harness.root));
+    await transport.start();
+    const pid = await pidIn(harness.root);
+    expect(isRunning(pid)).toBe(true);
+    await transport.close();
+    await gone(pid);
+    expect(isRunning(bystander.pid ?? 0)).toBe(true);
+    bystander.kill();
+  });
+
+  test("is gone when our process is killed", async () => {
+    await using harness = new BrokerHarness();
+    const program = compile("src/broker/process-transport.ts", harness.root);
+    const script = `
+      import { ProcessTransport } from ${JSON.stringify(program)};
+      await new ProcessTransport(${JSON.stringify(escaping(harness.root))}).start();`;
+    const host = spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: "ignore" });
+    const pid = await pidIn(harness.root);
+    host.kill("SIGKILL");
+    await once(host, "exit");
+    await gone(pid);
+  });
+});
+
+test("a transport without a mark does not start", () => {
+  const transport = new ProcessTransport({ executable: "/bin/true", args: [], cwd: "/", env: {}, mark: "" });
+  expect(() => transport.start()).toThrow("not a mark");
+});
+
 test("what a process writes before its end is read to the end", async () => {
   const script = `for (let id = 0; id < 1000; id += 1) console.log(JSON.stringify({ jsonrpc: "2.0", id, result: {} }))`;
   const env = { PATH: process.env["PATH"] ?? "" };
-  const transport = new ProcessTransport({ executable: process.execPath, args: ["-e", script], cwd: "/", env });
+  const transport = new ProcessTransport({
+    executable: process.execPath,
+    args: ["-e", script],
+    cwd: "/",
+    env,
+    mark: newMark(),
+  });
   let messages = 0;
   const closed = new Promise<void>((resolve) => (transport.onclose = resolve));
   transport.onmessage = () => (messages += 1);
@@ -174,13 +232,23 @@ test("what a process writes before its end is read to the end", async () => {
 test("stderr is kept to the last lines, without control sequences", async () => {
   const script =
     "i=0; while [ $i -lt 2000 ]; do echo line $i >&2; i=$((i+1)); done; printf '\\033[1mend\\033[0m\\n' >&2";
-  const transport = new ProcessTransport({ executable: "/bin/sh", args: ["-c", script], cwd: "/", env: {} });
+  const transport = new ProcessTransport({
+    executable: "/bin/sh",
+    args: ["-c", script],
+    cwd: "/",
+    env: {},
+    mark: newMark(),
+  });
   const closed = new Promise<void>((resolve) => (transport.onclose = resolve));
   await transport.start();
   await closed;
   expect(transport.errorLines.split("\n")).toHaveLength(12);
   expect(transport.errorLines).toMatch(/line 1999\nend$/);
 });
+
+function newMark(): string {
+  return randomBytes(16).toString("hex");
+}
 
 /** Resolves when no process has the id any more; a zombie is none. */
 async function gone(pid: number): Promise<void> {

@@ -69,14 +69,14 @@ describe("paths that cells decide about", () => {
 describe("the environment of an upstream", () => {
   test("is six variables of the host's, what was given, and git without hooks", () => {
     const host = { HOME: "/home/me", PATH: at("WS/bin:/usr/bin"), USER: "me", AWS_SECRET: "no", NODE_OPTIONS: "no" };
-    expect(upstreamEnvironment(host, { API_KEY: "k" }, [workspace])).toEqual({
+    expect(upstreamEnvironment(host, { API_KEY: "k" }, [workspace], "mark")).toEqual({
       HOME: "/home/me",
       PATH: "/usr/bin",
       USER: "me",
       API_KEY: "k",
       GIT_CONFIG_COUNT: "2",
       GIT_CONFIG_KEY_0: "core.hooksPath",
-      GIT_CONFIG_VALUE_0: "/dev/null",
+      GIT_CONFIG_VALUE_0: "/dev/null/mark",
       GIT_CONFIG_KEY_1: "core.fsmonitor",
       GIT_CONFIG_VALUE_1: "false",
     });
@@ -84,7 +84,7 @@ describe("the environment of an upstream", () => {
 
   test("keeps git settings that were given, before ours", () => {
     const given = { GIT_CONFIG_COUNT: "1", GIT_CONFIG_KEY_0: "core.fsmonitor", GIT_CONFIG_VALUE_0: "evil" };
-    expect(upstreamEnvironment({}, given, [])).toMatchObject({
+    expect(upstreamEnvironment({}, given, [], "mark")).toMatchObject({
       GIT_CONFIG_COUNT: "3",
       GIT_CONFIG_VALUE_0: "evil",
       GIT_CONFIG_KEY_2: "core.fsmonitor",
