@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import json
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -284,6 +285,18 @@ def test_elements_of_tuples_are_typed_where_the_schema_says_what_may_follow(
     if refused is not None:
         with pytest.raises(ValidationError):
             workspace.module(tuples).Params(t=refused)
+
+
+def test_what_a_schema_writes_out_twice_is_one_class(workspace: Workspace) -> None:
+    place = {"type": "object", "properties": {"lat": {"type": "number"}}, "required": ["lat"]}
+    other = {"type": "object", "properties": {"lat": {"type": "integer"}}, "required": ["lat"]}
+    schema = obj({"a": place, "b": {"type": "array", "items": json.loads(json.dumps(place))}, "c": other})
+    value = {"a": {"lat": 1.5}, "b": [{"lat": 2.0}], "c": {"lat": 1}}
+    assert sent(workspace, schema, **value) == value
+    assert workspace.source().count("lat: float") == 1
+    assert "list[A] | None" in workspace.source()
+    with pytest.raises(ValidationError):
+        workspace.module(schema).Params(c={"lat": 1.5})
 
 
 def test_conditions_widen_and_never_narrow(workspace: Workspace) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ipybox_sandbox.apigen.constraints import constraints_of, pattern_works
+from ipybox_sandbox.apigen.interning import interned
 from ipybox_sandbox.apigen.keywords import (
     ANNOTATIONS,
     SchemaTooLargeError,
@@ -49,6 +50,7 @@ def read_tool_schema(input_schema: object, output_schema: object = None) -> Tool
     schema = ToolSchema()
     schemas = [input_schema] if output_schema is None else [input_schema, output_schema]
     properties, formats = _survey(schemas)
+    input_schema, output_schema = interned(input_schema), interned(output_schema)
     classes = ClassNames(avoid=properties)
     reserved = frozenset({"date"}) if "date" in formats else frozenset[str]()
     _Reader(input_schema, schema, classes, reserved, is_result=False).read("Params")
