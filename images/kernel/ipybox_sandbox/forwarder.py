@@ -6,23 +6,39 @@ be reached; nothing here does.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
+import os
+import signal
 import socket
+import sys
 import threading
+from collections.abc import Sequence
+
+from ipybox_sandbox import process
 
 CHUNK_BYTES = 64 * 1024
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Forward for a whole sandbox, from a listening socket that init made, for as long as init lives."""
+    parser = argparse.ArgumentParser(prog="ipybox-forwarder", description=__doc__)
+    parser.add_argument("--listener-fd", type=int, required=True)
+    parser.add_argument("--socket", required=True)
+    options = parser.parse_args(argv)
+    process.die_with(os.getppid())
+    process.forbid_inspection()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asyncio.run(_serve(socket.socket(fileno=options.listener_fd), options.socket))
+    return 0
 
 
 def start_forwarder(socket_path: str) -> int:
     """Forward connections in a background thread that ends with the process; return the port on 127.0.0.1."""
     listener = socket.create_server(("127.0.0.1", 0))
-
-    async def serve() -> None:
-        async with await open_forwarder(listener, socket_path) as server:
-            await server.serve_forever()
-
-    threading.Thread(target=asyncio.run, args=(serve(),), name="forwarder", daemon=True).start()
+    serving = _serve(listener, socket_path)
+    threading.Thread(target=asyncio.run, args=(serving,), name="forwarder", daemon=True).start()
     port: int = listener.getsockname()[1]
     return port
 
@@ -45,6 +61,11 @@ async def open_forwarder(listener: socket.socket, socket_path: str) -> asyncio.S
     return await asyncio.start_server(accept, sock=listener)
 
 
+async def _serve(listener: socket.socket, socket_path: str) -> None:
+    async with await open_forwarder(listener, socket_path) as server:
+        await server.serve_forever()
+
+
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Copy until the end of the stream, and pass that end on while the other direction stays open."""
     with contextlib.suppress(OSError):
@@ -53,3 +74,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
     with contextlib.suppress(OSError, RuntimeError):
         writer.write_eof()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--fork-server-fd", type=int, required=True)
     parser.add_argument("--token-fd", type=int, required=True, help="a pipe that holds the token")
     parser.add_argument("--workspace", required=True)
+    parser.add_argument("--proxy-port", type=int, help="the forwarder to the host's proxy, on 127.0.0.1")
     Paths.add_options(parser)
     options = parser.parse_args(argv)
     process.die_with(os.getppid())
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         fork_server=socket.socket(fileno=options.fork_server_fd),
         token=token,
         workspace=options.workspace,
+        proxy_port=options.proxy_port,
     )
     app.initialize([])
     app.start()
@@ -63,7 +65,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 class DialOutGateway(KernelGatewayApp):
     """The Kernel Gateway with the sandbox's kernels, routes and connections."""
 
-    def __init__(self, paths: Paths, fork_server: socket.socket, token: str, workspace: str) -> None:
+    def __init__(
+        self, paths: Paths, fork_server: socket.socket, token: str, workspace: str, proxy_port: int | None
+    ) -> None:
         super().__init__(
             config=Config({"Session": {"key": b""}}),  # the directory of the sockets is the user's alone
             api="ipybox_sandbox.gateway_routes",
@@ -79,6 +83,7 @@ class DialOutGateway(KernelGatewayApp):
         self._fork_server = fork_server
         self._token = token
         self._workspace = workspace
+        self._kernel_environment = proxy_environment(proxy_port, paths) if proxy_port else {}
         self._events = Events()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -93,6 +98,7 @@ class DialOutGateway(KernelGatewayApp):
         self.web_app.settings.update(
             ipybox_events=self._events,
             ipybox_workspace=self._workspace,
+            ipybox_kernel_environment=self._kernel_environment,
             ipybox_on_kernel_up=self._warm_up,
             websocket_max_message_size=MAX_CELL_BYTES,
         )
@@ -148,6 +154,17 @@ class DialOutGateway(KernelGatewayApp):
         task = asyncio.ensure_future(work)
         self._tasks.add(task)  # the loop itself holds tasks weakly
         task.add_done_callback(self._tasks.discard)
+
+
+def proxy_environment(port: int, paths: Paths) -> dict[str, str]:
+    """How programs learn of the host's proxy, and whom to trust behind it."""
+    proxy = f"http://127.0.0.1:{port}"
+    variables = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "NO_PROXY": "localhost,127.0.0.1"}
+    environment = {name: value for upper, value in variables.items() for name in (upper, upper.lower())}
+    if os.path.exists(paths.ca_bundle):
+        names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO")
+        environment |= dict.fromkeys(names, paths.ca_bundle)
+    return environment
 
 
 class DialledStream(IOStream):

@@ -53,6 +53,7 @@ class StartKernelHandler(MainKernelHandler):
             raise HTTPError(400, "no such kernel: %s", body["name"])
         if not isinstance(env, dict) or not all(map(_is_variable, env.items())) or not isinstance(cwd, str):
             raise HTTPError(400, "env must be an object of strings, cwd a string")
+        env = {**self.settings["ipybox_kernel_environment"], **env}
         try:
             kernel_id = await self.kernel_manager.start_kernel(kernel_name=KERNEL_NAME, env=env, cwd=cwd)
         except KernelStartError as error:

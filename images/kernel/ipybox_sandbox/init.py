@@ -79,6 +79,7 @@ def _read_order(control: socket.socket) -> dict[str, Any]:
 
 
 def _start_session(paths: Paths, token: str, workspace: str) -> dict[str, subprocess.Popen[bytes]]:
+    helpers, proxy = _start_forwarder(paths) if os.path.exists(paths.egress_socket) else ({}, [])
     to_gateway, to_fork_server = socket.socketpair()
     token_reading, token_writing = os.pipe()
     with to_gateway, to_fork_server:
@@ -91,6 +92,7 @@ def _start_session(paths: Paths, token: str, workspace: str) -> dict[str, subpro
                 f"--fork-server-fd={to_fork_server.fileno()}",
                 f"--token-fd={token_reading}",
                 f"--workspace={workspace}",
+                *proxy,
                 *paths.to_arguments(),
             ],
             [to_fork_server.fileno(), token_reading],
@@ -98,7 +100,15 @@ def _start_session(paths: Paths, token: str, workspace: str) -> dict[str, subpro
     os.close(token_reading)
     with os.fdopen(token_writing, "w") as pipe:
         pipe.write(token)
-    return {"gateway": gateway, "fork server": fork_server}
+    return {"gateway": gateway, "fork server": fork_server, **helpers}
+
+
+def _start_forwarder(paths: Paths) -> tuple[dict[str, subprocess.Popen[bytes]], list[str]]:
+    """The way to the host's proxy, and the gateway's option that names it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        arguments = [f"--listener-fd={listener.fileno()}", f"--socket={paths.egress_socket}"]
+        forwarder = _start("forwarder", arguments, [listener.fileno()])
+        return {"forwarder": forwarder}, [f"--proxy-port={listener.getsockname()[1]}"]
 
 
 def _watch(control: socket.socket, helpers: dict[str, subprocess.Popen[bytes]]) -> int:

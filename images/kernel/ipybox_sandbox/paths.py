@@ -30,6 +30,16 @@ class Paths:
         return os.path.join(self.run, "tools.sock")
 
     @property
+    def egress_socket(self) -> str:
+        """The host's HTTP proxy; there where the sandbox may reach other hosts."""
+        return os.path.join(self.run, "egress.sock")
+
+    @property
+    def ca_bundle(self) -> str:
+        """What the host trusts, for programs that go through its proxy."""
+        return os.path.join(self.run, "ca.pem")
+
+    @property
     def current_packages(self) -> str:
         return os.path.join(self.packages, "current")
 
