@@ -7,6 +7,7 @@ export type DeathCause =
   | { readonly type: "exit"; readonly code: number }
   | { readonly type: "signal"; readonly signal: string }
   | { readonly type: "out-of-memory" }
+  | { readonly type: "sandbox-end" }
   | { readonly type: "unknown" };
 
 export type ExecutionResult =
@@ -28,6 +29,7 @@ export interface ExecutionOptions {
 export class Execution {
   readonly #folder = new OutputFolder();
   readonly #options: ExecutionOptions;
+  readonly #started = new Deferred<undefined>();
   readonly #done = new Deferred<ExecutionResult>();
   #reply: { status: "ok" | "error"; executionCount: number | undefined } | undefined;
   #idle = false;
@@ -43,8 +45,9 @@ export class Execution {
     return this.#done.promise;
   }
 
-  get replied(): boolean {
-    return this.#reply !== undefined;
+  /** Resolves when the code begins to run; before that the kernel ignores interrupts. Never rejects. */
+  get started(): Promise<undefined> {
+    return this.#started.promise;
   }
 
   /** Output so far: what a cell that is given up on has shown. */
@@ -69,6 +72,7 @@ export class Execution {
   }
 
   die(cause: DeathCause): void {
+    this.#started.resolve(undefined);
     this.#done.resolve({ status: "died", cause, output: this.output });
   }
 
@@ -86,6 +90,7 @@ export class Execution {
       this.#settle();
       return;
     }
+    if (message.type === "execute_input") this.#started.resolve(undefined);
     if (this.#overLimit) return;
     const added = this.#take(message);
     if (added !== "") this.#options.onText?.(added);

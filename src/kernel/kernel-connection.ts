@@ -2,10 +2,15 @@ import { randomUUID } from "node:crypto";
 
 import type { WebSocket } from "ws";
 
+import { IpyboxError } from "../common/errors.ts";
+import { Deferred } from "../common/lifecycle.ts";
+import { withTimeout } from "../common/time.ts";
 import { type DeathCause, Execution, type ExecutionOptions } from "./execution.ts";
 import type { GatewayClient, StartKernelOptions } from "./gateway-client.ts";
 import { decodeMessage, encodeRequest, kernelRequest, type KernelMessage, statusShape } from "./messages.ts";
 
+const START_TIMEOUT_MS = 60_000;
+const FORGET_TIMEOUT_MS = 1_500;
 const FENCE_DELAY_MS = 250;
 /** The news of a kernel's end and the end of its connection travel on two streams: how long one waits for the other. */
 const OTHER_NEWS_MS = 750;
@@ -17,6 +22,8 @@ export class KernelConnection {
   readonly #socket: WebSocket;
   readonly #session = randomUUID();
   readonly #executions = new Map<string, Execution>();
+  /** Message id of a request whose reply is waited for → what to do then. */
+  readonly #answers = new Map<string, () => void>();
   /** Message id of a fence → the execution that it decides about. */
   readonly #fences = new Map<string, Execution>();
   /** Known before the kernel counts as dead: output may still be on its way. */
@@ -30,18 +37,33 @@ export class KernelConnection {
     this.#socket = socket;
   }
 
-  /** Starts a kernel and resolves when it answers. */
+  /** Starts a kernel and resolves when it answers; a kernel that does not is killed. */
   static async start(gateway: GatewayClient, options: StartKernelOptions): Promise<KernelConnection> {
-    const id = await gateway.startKernel(options);
-    const socket = await gateway.openChannels(id, options.signal);
-    const connection = new KernelConnection(id, gateway, socket);
-    await connection.#listenUntilReady();
-    return connection;
+    const signal = withTimeout(START_TIMEOUT_MS, options.signal);
+    const id = await gateway.startKernel({ ...options, signal });
+    try {
+      const connection = new KernelConnection(id, gateway, await gateway.openChannels(id, signal));
+      connection.#listen();
+      await connection.#answer(signal);
+      return connection;
+    } catch (error) {
+      await gateway.killKernel(id, FORGET_TIMEOUT_MS).catch(() => undefined); // the first error says more
+      throw error;
+    }
   }
 
   /** Undefined while the kernel lives. */
   get death(): DeathCause | undefined {
     return this.#death;
+  }
+
+  /** Whether the kernel, between two cells, answers within the time: it may have been stopped from inside. */
+  async answers(timeoutMs: number): Promise<boolean> {
+    if (this.#death !== undefined) return false;
+    return this.#answer(AbortSignal.timeout(timeoutMs)).then(
+      () => true,
+      () => false,
+    );
   }
 
   execute(code: string, options: ExecutionOptions): Execution {
@@ -95,27 +117,40 @@ export class KernelConnection {
     this.#fences.clear();
   }
 
-  async #listenUntilReady(): Promise<void> {
-    const ready = kernelRequest("shell", "kernel_info_request", {});
-    await new Promise<void>((resolve, reject) => {
-      this.#socket.on("message", (data: Buffer) => {
-        const message = decodeMessage(data);
-        if (message === undefined || this.#death !== undefined) return;
-        if (message.parentId === ready.id && message.type === "kernel_info_reply") resolve();
-        else this.#dispatch(message);
-      });
-      this.#socket.on("error", () => undefined); // "close" follows
-      this.#socket.on("close", () => {
-        reject(new Error("the kernel ended before it answered"));
-        this.#closed = true;
-        if (this.#cause !== undefined) this.markDead(this.#cause);
-        else setTimeout(() => this.markDead({ type: "unknown" }), OTHER_NEWS_MS).unref();
-      });
-      this.#socket.send(encodeRequest(ready, this.#session));
+  #listen(): void {
+    this.#socket.on("message", (data: Buffer) => {
+      const message = decodeMessage(data);
+      if (message !== undefined && this.#death === undefined) this.#dispatch(message);
+    });
+    this.#socket.on("error", () => undefined); // "close" follows
+    this.#socket.on("close", () => {
+      this.#closed = true;
+      if (this.#cause !== undefined) this.markDead(this.#cause);
+      else setTimeout(() => this.markDead({ type: "unknown" }), OTHER_NEWS_MS).unref();
     });
   }
 
+  /** Resolves when the kernel answers a request that does nothing; rejects when it ends, or when the signal aborts. */
+  async #answer(signal: AbortSignal): Promise<void> {
+    const request = kernelRequest("shell", "kernel_info_request", {});
+    const answered = new Deferred<undefined>();
+    const give = () => answered.reject(unanswered());
+    signal.addEventListener("abort", give);
+    this.#socket.on("close", give);
+    this.#answers.set(request.id, () => answered.resolve(undefined));
+    try {
+      if (signal.aborted || this.#closed) give();
+      else this.#socket.send(encodeRequest(request, this.#session));
+      await answered.promise;
+    } finally {
+      signal.removeEventListener("abort", give);
+      this.#socket.off("close", give);
+      this.#answers.delete(request.id);
+    }
+  }
+
   #dispatch(message: KernelMessage): void {
+    if (message.type === "kernel_info_reply") this.#answers.get(message.parentId)?.();
     const fenced = this.#fences.get(message.parentId);
     if (fenced !== undefined) {
       if (isIdle(message)) {
@@ -142,6 +177,12 @@ export class KernelConnection {
     }, FENCE_DELAY_MS);
     void execution.done.finally(() => clearTimeout(timer));
   }
+}
+
+function unanswered(): IpyboxError {
+  return new IpyboxError("kernel-unreachable", "the kernel does not answer", {
+    hint: "Call again: a new sandbox is made if this one does not recover.",
+  });
 }
 
 function isIdle(message: KernelMessage): boolean {

@@ -2,10 +2,10 @@ import type { Duplex } from "node:stream";
 
 import { z } from "zod";
 
-import { messageOf } from "../common/errors.ts";
+import { IpyboxError, messageOf } from "../common/errors.ts";
 import { ReleaseStack } from "../common/lifecycle.ts";
 import type { Logger } from "../common/logger.ts";
-import { within } from "../common/time.ts";
+import { within, withTimeout } from "../common/time.ts";
 import { GatewayClient } from "../kernel/gateway-client.ts";
 import { KernelConnection } from "../kernel/kernel-connection.ts";
 import type { Sandbox, SandboxEgress, SandboxEngine, SandboxExit, SandboxSpec } from "../sandbox/engine.ts";
@@ -32,6 +32,8 @@ interface Spare {
 }
 
 const KILL_TIMEOUT_MS = 1_500;
+const REPLACE_TIMEOUT_MS = 10_000;
+const ANSWER_TIMEOUT_MS = 500;
 const PAUSE_TIMEOUT_MS = 2_000;
 const shrunkShape = z.object({ data: z.string() });
 
@@ -110,10 +112,12 @@ export class LiveSandbox implements AsyncDisposable {
   /** Puts a new kernel in the place of the present one, whose whole process tree is killed. Rejects when either fails. */
   async replaceKernel(): Promise<void> {
     const old = this.kernel;
+    const signal = withTimeout(REPLACE_TIMEOUT_MS, this.#options.signal);
     const [next] = await Promise.all([
-      this.#takeSpareOrStart(),
+      within(REPLACE_TIMEOUT_MS, this.#takeSpareOrStart(signal)),
       old.death === undefined ? old.kill(KILL_TIMEOUT_MS) : undefined,
     ]);
+    if (next === undefined) throw new IpyboxError("kernel-unreachable", "the sandbox makes no new kernel");
     this.#kernels.delete(old.id);
     this.#kernel = next;
   }
@@ -142,21 +146,25 @@ export class LiveSandbox implements AsyncDisposable {
     return this.#sandbox.tailLogs(lines);
   }
 
-  async #takeSpareOrStart(): Promise<KernelConnection> {
+  async #takeSpareOrStart(signal: AbortSignal): Promise<KernelConnection> {
     const environment = await this.#options.kernelEnvironment();
     const spare = this.#spare;
     this.#spare = undefined;
     const kernel = await spare?.kernel;
-    if (kernel?.death === undefined && kernel !== undefined) {
-      if (spare?.environment === JSON.stringify(environment)) return kernel;
-      await kernel.kill(KILL_TIMEOUT_MS);
+    if (kernel !== undefined) {
+      const fits = spare?.environment === JSON.stringify(environment);
+      if (fits && (await kernel.answers(ANSWER_TIMEOUT_MS))) return kernel;
+      if (kernel.death === undefined) await kernel.kill(KILL_TIMEOUT_MS);
     }
-    return this.#startKernel(environment);
+    return this.#startKernel(environment, signal);
   }
 
-  async #startKernel(environment?: Readonly<Record<string, string>>): Promise<KernelConnection> {
+  async #startKernel(
+    environment?: Readonly<Record<string, string>>,
+    signal = this.#options.signal,
+  ): Promise<KernelConnection> {
     const env = environment ?? (await this.#options.kernelEnvironment());
-    const kernel = await KernelConnection.start(this.gateway, { env, signal: this.#options.signal });
+    const kernel = await KernelConnection.start(this.gateway, { env, signal });
     this.#kernels.set(kernel.id, kernel);
     return kernel;
   }
@@ -189,7 +197,7 @@ export class LiveSandbox implements AsyncDisposable {
   #end(exit: SandboxExit): void {
     this.#ended = true;
     for (const kernel of this.#kernels.values()) {
-      kernel.markDead(exit.outOfMemory ? { type: "out-of-memory" } : { type: "unknown" });
+      kernel.markDead(exit.outOfMemory ? { type: "out-of-memory" } : { type: "sandbox-end" });
     }
     this.#kernels.clear();
   }

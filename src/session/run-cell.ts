@@ -1,3 +1,4 @@
+import { messageOf } from "../common/errors.ts";
 import type { Logger } from "../common/logger.ts";
 import { formatDuration, within } from "../common/time.ts";
 import type { CellOutput } from "../kernel/cell-output.ts";
@@ -38,11 +39,13 @@ export interface CellOutcome {
 
 const MAX_OUTPUT_CHARS = 256 * 2 ** 20;
 const INTERRUPT_GRACE_MS = 2_000;
-const NEW_KERNEL_MS = 1_500;
+const NEW_KERNEL_MS = 2_000;
 
 /** Runs one cell; a cell that is to stop is interrupted, then its kernel is killed, then its sandbox is given up. */
 export async function runCell(live: LiveSandbox, code: string, options: RunCellOptions): Promise<CellOutcome> {
+  if (options.signal.aborted) return notRun(reasonOf(options.signal));
   const stop = new AbortController();
+  const onAbort = () => stop.abort(reasonOf(options.signal));
   const execution = live.kernel.execute(code, {
     onText: options.onText,
     maxOutputChars: MAX_OUTPUT_CHARS,
@@ -55,12 +58,7 @@ export async function runCell(live: LiveSandbox, code: string, options: RunCellO
   const diskWatch = watchDiskSpace(options.readDiskSpace, ({ floorBytes }) =>
     stop.abort({ type: "disk-full", floorBytes } satisfies StopReason),
   );
-  const onAbort = () =>
-    stop.abort(
-      isStopReason(options.signal.reason) ? options.signal.reason : ({ type: "cancelled" } satisfies StopReason),
-    );
   options.signal.addEventListener("abort", onAbort);
-  if (options.signal.aborted) onAbort();
   try {
     const result = await Promise.race([execution.done, aborted(stop.signal)]);
     if (result === undefined) {
@@ -76,6 +74,12 @@ export async function runCell(live: LiveSandbox, code: string, options: RunCellO
   }
 }
 
+function notRun(reason: StopReason): CellOutcome {
+  const notices = [noticeOf(reason, "not-run")];
+  const output: CellOutput = { text: "", pictures: [] };
+  return { status: statusOf(reason), output, notices, executionCount: undefined, stateKept: true, sandboxLost: false };
+}
+
 async function stopCell(
   live: LiveSandbox,
   execution: Execution,
@@ -84,7 +88,9 @@ async function stopCell(
 ): Promise<CellOutcome> {
   const status = statusOf(reason);
   execution.expectInterrupt();
-  const interrupted = live.kernel.interrupt(INTERRUPT_GRACE_MS).catch(() => undefined);
+  const interrupted = execution.started
+    .then(() => live.kernel.interrupt(INTERRUPT_GRACE_MS))
+    .catch((error: unknown) => options.logger.info("a cell could not be interrupted", { error: messageOf(error) }));
   const result = await within(
     INTERRUPT_GRACE_MS,
     Promise.all([execution.done, interrupted]).then(([done]) => done),
@@ -154,6 +160,7 @@ function statusOf(reason: StopReason): CellResult["status"] {
 }
 
 const RUNGS = {
+  "not-run": "the cell was not run",
   interrupted: "the cell was interrupted; variables are kept",
   killed: "the kernel was killed; variables are lost",
   replaced: "the sandbox was replaced; variables are lost",
@@ -182,6 +189,8 @@ function describeCause(cause: DeathCause, memoryLimitBytes: number): string {
       return ` (exit code ${cause.code})`;
     case "signal":
       return ` (${cause.signal})`;
+    case "sandbox-end":
+      return " (its sandbox ended)";
     case "unknown":
       return "";
   }
@@ -191,6 +200,10 @@ function describeCause(cause: DeathCause, memoryLimitBytes: number): string {
 function formatMemory(bytes: number): string {
   const unit = bytes >= 2 ** 30 ? { name: "GiB", size: 2 ** 30 } : { name: "MiB", size: 2 ** 20 };
   return `${Number((bytes / unit.size).toFixed(1))} ${unit.name}`;
+}
+
+function reasonOf({ reason }: AbortSignal): StopReason {
+  return isStopReason(reason) ? reason : { type: "cancelled" };
 }
 
 function isStopReason(reason: unknown): reason is StopReason {

@@ -181,11 +181,11 @@ export class Session implements AsyncDisposable {
 
   async #execute(code: string, options: ExecuteOptions): Promise<CellResult> {
     const { logger, cellFiles, memoryLimitBytes, readDiskSpace } = this.#options;
-    const { live, loss } = await this.#readyKernel(options);
     const running = { stop: new AbortController(), calls: new CellCalls(), options };
     this.#running = running;
-    const startedAt = performance.now();
     try {
+      const { live, loss } = await this.#readyKernel(options);
+      const startedAt = performance.now();
       const outcome = await runCell(live, code, {
         timeoutMs: options.timeoutMs,
         signal: AbortSignal.any([options.signal, running.stop.signal, this.#closing.signal]),
