@@ -24,6 +24,11 @@ export interface GenerateOptions {
   readonly signal: AbortSignal;
 }
 
+/** Has the sandbox start what generates APIs: its imports take a second, which connecting to an MCP server takes too. */
+export async function warmUpGenerator({ post, signal }: GenerateOptions): Promise<void> {
+  await post("/ipybox/generator", {}, signal);
+}
+
 /**
  * Replaces the package `mcptools/<server>` in the workspace: names are decided here, the sandbox generates and writes.
  * Resolves to the modules in the order of `tools`; rejects with `generation-failed`, the earlier package untouched.

@@ -1,4 +1,4 @@
-import { type CatalogueTool, generateApi } from "../apigen/catalogue.ts";
+import { type CatalogueTool, type GenerateOptions, generateApi, warmUpGenerator } from "../apigen/catalogue.ts";
 import type { ToolBroker } from "../broker/tool-broker.ts";
 import { messageOf } from "../common/errors.ts";
 import type { Logger } from "../common/logger.ts";
@@ -34,6 +34,7 @@ export class ServerRegistrar {
   /** A failure leaves an earlier registration of that name, and its API, as they were. */
   async register(name: string, params: unknown, options: RegistrationOptions): Promise<RegisteredServer> {
     const { signal, onStep, unknownKeys } = options;
+    void this.#warmUp(options);
     await using registration = await this.#options.broker.register(name, params, {
       signal,
       onProgress: onStep,
@@ -64,12 +65,23 @@ export class ServerRegistrar {
     }
   }
 
+  /** While the server is being connected to. Never rejects: what fails here fails again where it is reported. */
+  async #warmUp(options: WaitOptions): Promise<void> {
+    try {
+      await warmUpGenerator(await this.#generator(options));
+    } catch (error) {
+      this.#options.logger.debug("the generator is not warm", { error: messageOf(error) });
+    }
+  }
+
   async #generate(name: string, tools: readonly CatalogueTool[], options: WaitOptions) {
-    const live = await this.#options.sandbox(options);
+    const generator = await this.#generator(options);
     if (tools.length > 0) options.onStep(`Generating mcptools.${name}`);
-    return generateApi(name, tools, {
-      post: (path, body, signal) => live.gateway.post(path, body, signal),
-      signal: options.signal,
-    });
+    return generateApi(name, tools, generator);
+  }
+
+  async #generator(options: WaitOptions): Promise<GenerateOptions> {
+    const live = await this.#options.sandbox(options);
+    return { post: (path, body, signal) => live.gateway.post(path, body, signal), signal: options.signal };
   }
 }

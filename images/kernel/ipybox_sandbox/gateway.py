@@ -99,7 +99,6 @@ class DialOutGateway(KernelGatewayApp):
             ipybox_events=self._events,
             ipybox_workspace=self._workspace,
             ipybox_kernel_environment=self._kernel_environment,
-            ipybox_on_kernel_up=self._warm_up,
             websocket_max_message_size=MAX_CELL_BYTES,
         )
 
@@ -113,8 +112,7 @@ class DialOutGateway(KernelGatewayApp):
     async def _connect(self) -> None:
         server = ForkServerClient(self._fork_server, self._on_kernel_exit)
         self.kernel_manager.fork_server = server
-        self._generator = self.web_app.settings["ipybox_generator"] = Generator()
-        self._generator_is_cold = True
+        self.web_app.settings["ipybox_generator"] = Generator()
         self._spawn(self._serve_kernels(server))
         for _ in range(IDLE_STREAMS):
             self._spawn(self._dial())
@@ -135,11 +133,6 @@ class DialOutGateway(KernelGatewayApp):
             return
         stream.on_closed_idle = lambda: IOLoop.current().call_later(REDIAL_SECONDS, self._spawn, self._dial())
         self.http_server.handle_stream(stream, self._paths.gateway_socket)
-
-    def _warm_up(self) -> None:
-        if self._generator_is_cold:
-            self._generator_is_cold = False
-            self._spawn(self._generator.warm_up())
 
     def _on_kernel_exit(self, kernel_id: str, cause: dict[str, Any]) -> None:
         self._spawn(self._forget(kernel_id, cause))

@@ -60,7 +60,6 @@ class StartKernelHandler(MainKernelHandler):
             raise HTTPError(500, str(error).replace("%", "%%")) from error
         self.set_status(201)
         self.finish(json.dumps(self.kernel_manager.kernel_model(kernel_id), default=json_default))
-        self.settings["ipybox_on_kernel_up"]()
 
 
 class EventsHandler(RequestHandler):
@@ -89,6 +88,15 @@ class EventsHandler(RequestHandler):
     def on_connection_close(self) -> None:
         if self._task is not None:
             self._task.cancel()
+
+
+class WarmUpHandler(RequestHandler):
+    """`POST /ipybox/generator`: starts the generator, which the host then has use for."""
+
+    async def post(self) -> None:
+        generator: Generator = self.settings["ipybox_generator"]
+        self.set_status(204)
+        await generator.warm_up()
 
 
 class GenerateHandler(RequestHandler):
@@ -182,6 +190,7 @@ class SandboxPersonality(JupyterWebsocketPersonality):
         return [
             *routes,
             ("/ipybox/events", EventsHandler),
+            ("/ipybox/generator", WarmUpHandler),
             ("/ipybox/generate", GenerateHandler),
             ("/ipybox/shrink", ShrinkHandler),
         ]

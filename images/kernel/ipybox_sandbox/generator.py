@@ -1,4 +1,4 @@
-"""The worker that generates Python APIs, kept warm beside the gateway."""
+"""The worker that generates Python APIs: slow to start, so it is kept for a while, and large, so not for ever."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import asyncio
 import itertools
 import json
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from ipybox_sandbox import process
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+IDLE_SECONDS = 300.0
 
 
 class GenerationError(Exception):
@@ -18,17 +21,24 @@ class GenerationError(Exception):
 
 
 class Generator:
-    """One worker process, asked one thing at a time and started anew when it has ended."""
+    """One worker process, asked one thing at a time, started when it is needed and ended when it no longer is."""
 
-    def __init__(self, command: tuple[str, ...] = (sys.executable, "-I", "-m", "ipybox_sandbox.apigen.worker")) -> None:
+    def __init__(
+        self,
+        command: tuple[str, ...] = (sys.executable, "-I", "-m", "ipybox_sandbox.apigen.worker"),
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
         self._command = command
+        self._idle_seconds = idle_seconds
+        self._end_of_idleness: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._worker: asyncio.subprocess.Process | None = None
         self._ids = itertools.count(1)
 
     async def warm_up(self) -> None:
-        """Starts the worker, so that the first request need not wait for its imports."""
-        async with self._turn:
+        """Starts the worker, so that a request that is to come need not wait for its imports."""
+        async with self._in_use():
             try:
                 await self._running()
             except GenerationError as error:
@@ -36,7 +46,7 @@ class Generator:
 
     async def generate(self, request: dict[str, Any]) -> dict[str, Any]:
         """The worker's result. Cancelling ends the worker: it may never answer."""
-        async with self._turn:
+        async with self._in_use():
             request_id = next(self._ids)
             worker = await self._running()
             try:
@@ -52,6 +62,19 @@ class Generator:
                 raise GenerationError(str(reply["error"]))
             result: dict[str, Any] = reply["result"]
             return result
+
+    @asynccontextmanager
+    async def _in_use(self) -> AsyncIterator[None]:
+        async with self._turn:
+            if self._end_of_idleness is not None:
+                self._end_of_idleness.cancel()
+            try:
+                yield
+            finally:
+                self._end_of_idleness = asyncio.get_running_loop().call_later(self._idle_seconds, self._close_soon)
+
+    def _close_soon(self) -> None:
+        self._closing = asyncio.ensure_future(self.close())  # the loop itself holds tasks weakly
 
     async def _running(self) -> asyncio.subprocess.Process:
         if self._worker is not None and self._worker.returncode is None:

@@ -122,6 +122,23 @@ def test_a_request_that_is_given_up_does_not_block_the_next() -> None:
     asyncio.run(run())
 
 
+def test_a_worker_without_work_ends_and_is_started_again_when_there_is_some() -> None:
+    async def run() -> None:
+        generator = _generator(idle_seconds=0.0)
+        for _ in range(2):
+            assert await generator.generate({"server": "x"}) == {"modules": ["x"]}
+            worker = generator._worker
+            assert worker is not None
+            await worker.wait()
+        await generator.close()
+
+    asyncio.run(run())
+
+
+def test_the_generator_is_started_ahead_of_its_use(sandbox: Sandbox) -> None:
+    assert sandbox.host.request("POST", "/ipybox/generator", {}) == (204, None)
+
+
 def test_a_worker_that_cannot_start_is_an_error() -> None:
     async def run() -> None:
         with pytest.raises(GenerationError):
@@ -130,5 +147,5 @@ def test_a_worker_that_cannot_start_is_an_error() -> None:
     asyncio.run(run())
 
 
-def _generator() -> Generator:
-    return Generator((sys.executable, "-c", WORKER))
+def _generator(idle_seconds: float = 60.0) -> Generator:
+    return Generator((sys.executable, "-c", WORKER), idle_seconds)
