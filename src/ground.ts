@@ -1,11 +1,13 @@
-import { homedir } from "node:os";
-import { resolve } from "node:path";
+import { homedir, tmpdir } from "node:os";
+import { join, resolve } from "node:path";
 
 import { createLogger, type Logger, type LogRecord } from "./common/logger.ts";
 import { runtimeDirectory, stateDirectory } from "./config/directories.ts";
 import type { Config } from "./config/options.ts";
 import { readServersFile } from "./config/servers-file.ts";
 import { kernelEnvironment, mergeVariables } from "./config/variables.ts";
+import { resolveEndpoint } from "./sandbox/engine-endpoint.ts";
+import type { ForbiddenPlaces } from "./workspace/dangerous-directories.ts";
 import { readEnvFile } from "./workspace/env-file.ts";
 import { checkMount, type Mount, parseMount } from "./workspace/mounts.ts";
 import { decideOwner, type Owner } from "./workspace/owner.ts";
@@ -59,12 +61,14 @@ export function ownerOf(workspace: Workspace): Owner {
 }
 
 /** What no sandbox may see. */
-function forbiddenPlaces() {
-  const stateDir = stateDirectory(process.env);
+function forbiddenPlaces(): ForbiddenPlaces {
+  const endpoint = resolveEndpoint(process.env);
+  const runtime = runtimeDirectory(process.env);
   return {
     home: homedir(),
-    stateDir,
-    runDir: runtimeDirectory(process.env) ?? stateDir,
-    engineSocket: "/var/run/docker.sock",
+    stateDir: stateDirectory(process.env),
+    // The second is how they are called where the first is not set, or not usable.
+    runDirs: [...(runtime === undefined ? [] : [runtime]), join(tmpdir(), "ipybox-")],
+    engineSocket: endpoint.type === "socket" ? endpoint.path : undefined,
   };
 }

@@ -6,7 +6,8 @@ import { IpyboxError } from "../common/errors.ts";
 export interface ForbiddenPlaces {
   readonly home: string;
   readonly stateDir: string;
-  readonly runDir: string;
+  /** Where the directories of our sockets are, or are going to be made. */
+  readonly runDirs: readonly string[];
   /** Undefined where the engine is reached over the network, or is none. */
   readonly engineSocket: string | undefined;
 }
@@ -31,13 +32,12 @@ async function dangerOf(path: string, places: ForbiddenPlaces): Promise<string |
   if (path === "/") return "it is the whole file system";
   if (path === (await resolveExisting(places.home))) return "it is the home directory";
   if (SYSTEM_DIRECTORIES.has(path) || SYSTEM_PATTERN.test(path)) return "it is a system directory";
-  const secrets = [
+  const secrets: [string, string][] = [
     ["ipybox's state", places.stateDir],
-    ["ipybox's sockets", places.runDir],
-    ["the container engine's socket", places.engineSocket],
-  ] as const;
+    ...places.runDirs.map((place): [string, string] => ["ipybox's sockets", place]),
+  ];
+  if (places.engineSocket !== undefined) secrets.push(["the container engine's socket", places.engineSocket]);
   for (const [what, place] of secrets) {
-    if (place === undefined) continue;
     const real = await resolveExisting(place);
     if (isWithin(real, path)) return `it contains ${what}`;
     // A directory inside the state directory would be as bad.

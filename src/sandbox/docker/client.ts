@@ -2,7 +2,7 @@ import { Agent } from "node:http";
 import { Agent as TlsAgent } from "node:https";
 import Docker from "dockerode";
 import { IpyboxError, messageOf, systemCodeOf } from "../../common/errors.ts";
-import { type EngineEndpoint, resolveEndpoint } from "./endpoint.ts";
+import { type EngineEndpoint, resolveEndpoint } from "../engine-endpoint.ts";
 
 /** dockerode and the endpoint it talks to, with the engine's failures as errors of ours. */
 export interface DockerClient {

@@ -50,9 +50,11 @@ export function toMounts(plan: MountPlan): MountSettings[] {
     ...roots.map((target) => ({ source: workspace.path, target, readOnly: installing })),
     ...plan.extra.map((mount) => ({ ...mount, readOnly: installing || mount.readOnly })),
   ];
+  const taken = new Set(places.map(({ target }) => target));
+  const shields = places.flatMap((place) => toShields(place, plan)).filter(({ Target }) => !taken.has(Target));
   return [
     ...places.map(({ source, target, readOnly }) => bind(source, target, readOnly)),
-    ...places.flatMap((place) => toShields(place, plan)).filter(isFirstAtItsTarget),
+    ...shields.filter(isFirstAtItsTarget),
     bind(plan.runDirectory, INSIDE.run, true),
     {
       Type: "volume",
@@ -99,7 +101,7 @@ function isBelow(path: string, directory: string): boolean {
   return path.startsWith(directory === "/" ? "/" : `${directory}/`);
 }
 
-/** A mount of the workspace's own parent makes the same shields at the same targets once more. */
+/** A mount of the workspace's own parent makes the same shields once more, and a pin where the workspace itself is. */
 function isFirstAtItsTarget(mount: MountSettings, index: number, mounts: readonly MountSettings[]): boolean {
   return mounts.findIndex(({ Target }) => Target === mount.Target) === index;
 }

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { resolveEndpoint } from "../../../src/sandbox/docker/endpoint.ts";
+import { resolveEndpoint } from "../../../src/sandbox/engine-endpoint.ts";
 
 let config = "";
 beforeAll(async () => {

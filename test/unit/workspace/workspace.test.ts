@@ -17,7 +17,7 @@ afterEach(() => rm(root, { recursive: true }));
 const places = () => ({
   home: join(root, "home"),
   stateDir: join(root, "home/state/ipybox"),
-  runDir: join(root, "run/ipybox"),
+  runDirs: [join(root, "run/ipybox"), join(root, "temporary/ipybox-")],
   engineSocket: join(root, "engine/docker.sock"),
 });
 const open = (path: string) => openWorkspace(path, { cwd: root, ...places() });
@@ -54,17 +54,18 @@ describe("a workspace", () => {
   });
 
   it("is never the home directory, nor what contains or is state, sockets or the engine's socket", async () => {
-    for (const directory of ["home/state/ipybox", "run/ipybox", "engine"]) {
+    for (const directory of ["home/state/ipybox", "run/ipybox", "engine", "temporary"]) {
       await mkdir(join(root, directory), { recursive: true });
     }
     await writeFile(join(root, "engine/docker.sock"), "");
     await symlink(join(root, "home"), join(root, "home-link"));
-    for (const path of ["home", "home-link", "home/state", "home/state/ipybox", "run", "engine", "."]) {
+    for (const path of ["home", "home-link", "home/state", "home/state/ipybox", "run", "temporary", "engine", "."]) {
       await expect(open(path), path).rejects.toMatchObject({ code: "invalid-workspace" });
     }
     await expect(open("home/state/ipybox/new")).rejects.toMatchObject({ code: "invalid-workspace" });
     await expect(stat(join(root, "home/state/ipybox/new"))).rejects.toThrow();
     await open("home/project");
+    await open("temporary/project");
   });
 });
 

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
-import { IpyboxError } from "../../common/errors.ts";
+import { IpyboxError } from "../common/errors.ts";
 
 export interface TlsMaterial {
   readonly ca: Buffer;
