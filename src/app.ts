@@ -18,7 +18,7 @@ import type { Owner } from "./workspace/owner.ts";
 
 export interface AppOptions {
   /** Asks the user on behalf of an upstream. */
-  readonly elicit?: OpenSessionOptions["upstreams"]["elicit"];
+  readonly elicitor?: OpenSessionOptions["upstreams"]["elicitor"];
 }
 
 /** One session over one engine, made from the configuration. */
@@ -55,7 +55,7 @@ export async function openAppOn(ground: Ground, options: AppOptions = {}): Promi
         expose: config.expose,
         noRedact: config.noRedact,
         allowWorkspaceUpstream: config.allowWorkspaceUpstream,
-        elicit: options.elicit,
+        elicitor: options.elicitor ?? (() => undefined),
       },
       packages: { indexUrl: config.indexUrl, extraIndexUrls: config.extraIndexUrl },
       egress: { allowDomain: config.allowDomain, allowPrivate: config.allowPrivate },

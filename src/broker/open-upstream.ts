@@ -33,8 +33,8 @@ export interface OpeningOptions {
   /** The server's own environment. */
   readonly hostEnvironment: Environment;
   readonly clientInfo: { readonly name: string; readonly version: string };
-  /** Absent: upstreams can't ask the user anything. */
-  readonly elicit?: Elicit | undefined;
+  /** Asked when an upstream is opened; undefined while the user can't be asked anything. */
+  readonly elicitor: () => Elicit | undefined;
   readonly logger: Logger;
 }
 
@@ -58,10 +58,11 @@ export async function openUpstream(
   const { value: resolved, used } = resolvePlaceholders(params, { variables, expose, workspace });
   const redactor = createRedactor({ variables, used, exempt: options.noRedact });
   const timeoutMs = params.timeout * 1000;
-  const { clientInfo, elicit, logger } = options;
+  const { clientInfo, elicitor, logger } = options;
   try {
     const { target, warnings } = await targetOf(name, resolved, options);
-    const connection = await connect(target, { name, timeoutMs, clientInfo, redactor, elicit, signal: call.signal });
+    const { signal } = call;
+    const connection = await connect(target, { name, timeoutMs, clientInfo, redactor, elicit: elicitor(), signal });
     const { onToolsChanged } = call;
     const upstream = new Upstream(connection, { name, redactor, logger, timeoutMs, onToolsChanged });
     try {

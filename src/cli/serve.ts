@@ -34,7 +34,7 @@ export async function serve({ config }: Invocation): Promise<number> {
 async function openApp(ground: Ground, server: McpServer): Promise<App> {
   try {
     const { openAppOn } = await import("../app.ts");
-    return await openAppOn(ground, { elicit: (request, options) => server.elicit(request, options) });
+    return await openAppOn(ground, { elicitor: () => server.elicitor });
   } catch (error) {
     await server.close();
     throw error;

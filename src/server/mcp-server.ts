@@ -20,7 +20,7 @@ import {
 import { IpyboxError } from "../common/errors.ts";
 import { Deferred } from "../common/lifecycle.ts";
 import type { Logger, LogRecord } from "../common/logger.ts";
-import type { ElicitationAnswer, ElicitationRequest, Session } from "../session/session.ts";
+import type { Elicit, ElicitationAnswer, ElicitationRequest, Session } from "../session/session.ts";
 import type { Tool } from "./define-tool.ts";
 import { INSTRUCTIONS } from "./instructions.ts";
 import { ProgressReporter } from "./progress.ts";
@@ -120,9 +120,13 @@ export class McpServer {
       .catch(() => undefined);
   }
 
-  /** Passes an upstream's question on to the user; declined where the client can't ask. */
-  async elicit(request: ElicitationRequest, options: { readonly signal: AbortSignal }): Promise<ElicitationAnswer> {
-    if (this.#server.getClientCapabilities()?.elicitation === undefined) return { action: "decline" };
+  /** Passes an upstream's question on to the user; undefined where the client can't show a form. */
+  get elicitor(): Elicit | undefined {
+    const canAsk = this.#server.getClientCapabilities()?.elicitation?.form !== undefined;
+    return canAsk ? (request, options) => this.#elicit(request, options) : undefined;
+  }
+
+  async #elicit(request: ElicitationRequest, options: { readonly signal: AbortSignal }): Promise<ElicitationAnswer> {
     const { message, requestedSchema } = request;
     const answer = await this.#server.elicitInput(
       // The upstream's SDK checked it as a schema of an elicitation, and the client checks it again.

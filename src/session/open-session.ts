@@ -45,7 +45,8 @@ export interface OpenSessionOptions {
     readonly expose: readonly string[];
     readonly noRedact: readonly string[];
     readonly allowWorkspaceUpstream: boolean;
-    readonly elicit: Elicit | undefined;
+    /** Undefined while the client can't ask its user. */
+    readonly elicitor: () => Elicit | undefined;
   };
   readonly packages: {
     readonly indexUrl: string | undefined;

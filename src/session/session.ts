@@ -20,7 +20,7 @@ import { type RegisteredServer, type RegistrationOptions, ServerRegistrar } from
 import { runCell, type StopReason } from "./run-cell.ts";
 import { SandboxKeeper, type WaitOptions } from "./sandbox-keeper.ts";
 
-export type { ElicitationAnswer, ElicitationRequest } from "../broker/elicitation.ts";
+export type { Elicit, ElicitationAnswer, ElicitationRequest } from "../broker/elicitation.ts";
 
 export interface SessionOptions {
   readonly prepare: (options: { signal: AbortSignal; onStep: (step: string) => void }) => Promise<void>;

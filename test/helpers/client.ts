@@ -4,7 +4,13 @@ import { join } from "node:path";
 
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
-import { CallToolResultSchema, type CallToolResult } from "@modelcontextprotocol/sdk/types.js";
+import {
+  type CallToolResult,
+  CallToolResultSchema,
+  type ElicitRequest,
+  ElicitRequestSchema,
+  type ElicitResult,
+} from "@modelcontextprotocol/sdk/types.js";
 
 /** A directory of its own for a test, removed at its end. */
 export class TestDirectory implements Disposable {
@@ -28,6 +34,8 @@ export interface ConnectOptions {
   readonly workspace?: string;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** The user's answers to questions; without it the client can't be asked. */
+  readonly elicit?: (question: ElicitRequest["params"]) => ElicitResult;
 }
 
 export interface CallOptions {
@@ -37,12 +45,16 @@ export interface CallOptions {
 
 /** A real MCP client with a server of its own, whose state is in the test's directory. */
 export class TestClient implements AsyncDisposable {
-  readonly client = new Client({ name: "test", version: "1.0.0" });
+  readonly client: Client;
   readonly transport: StdioClientTransport;
   readonly workspace: string;
   stderr = "";
 
   private constructor(options: ConnectOptions) {
+    const { elicit } = options;
+    const capabilities = elicit === undefined ? {} : { elicitation: {} };
+    this.client = new Client({ name: "test", version: "1.0.0" }, { capabilities });
+    if (elicit !== undefined) this.client.setRequestHandler(ElicitRequestSchema, ({ params }) => elicit(params));
     this.workspace = options.workspace ?? options.directory.make("workspace");
     this.transport = new StdioClientTransport({
       command: options.bin,
@@ -130,7 +142,10 @@ export function errorCodeOf(result: CallToolResult): string | undefined {
 }
 
 /** Parameters of a real MCP server from npm, as installed for the tests. */
-export function upstream(name: "everything" | "filesystem" | "memory" | "brave-search", ...args: string[]) {
+export function upstream(
+  name: "everything" | "filesystem" | "memory" | "sequential-thinking" | "brave-search",
+  ...args: string[]
+) {
   const script = join(import.meta.dirname, `../../node_modules/@modelcontextprotocol/server-${name}/dist/index.js`);
   return { command: process.execPath, args: [script, ...args] };
 }

@@ -36,6 +36,7 @@ export class BrokerHarness implements AsyncDisposable {
       variables: () => Promise.resolve(this.variables),
       expose: ["*"],
       noRedact: [],
+      elicitor: () => undefined,
       hostEnvironment: process.env,
       clientInfo: { name: "broker-test", version: "1.0.0" },
       logger: silentLogger,

@@ -212,7 +212,7 @@ describe("questions", () => {
     await using harness = new BrokerHarness();
     const asked: ElicitationRequest[] = [];
     const broker = await harness.open({
-      elicit: (request) => {
+      elicitor: () => (request) => {
         asked.push(request);
         return Promise.resolve({ action: "accept", content: { name: "Ada", check: true } });
       },
