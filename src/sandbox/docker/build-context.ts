@@ -20,9 +20,11 @@ const MODES = { fmode: 0o644, dmode: 0o755 };
 /** Short hash of all that decides what the image becomes. Certificates don't: they are absent from the result. */
 export async function hashContext(context: BuildContext): Promise<string> {
   const hash = createHash("sha256");
-  for (const path of await contextFiles(context.directory)) {
-    addField(hash, path);
-    addField(hash, await readFile(join(context.directory, path)));
+  const paths = await contextFiles(context.directory);
+  const contents = await Promise.all(paths.map((path) => readFile(join(context.directory, path))));
+  for (const [index, content] of contents.entries()) {
+    addField(hash, paths[index] ?? "");
+    addField(hash, content);
   }
   addField(hash, JSON.stringify(Object.entries(context.arguments).sort()));
   addField(hash, context.requirements ?? "");

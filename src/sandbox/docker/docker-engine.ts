@@ -188,8 +188,12 @@ export class DockerEngine implements AdministeredEngine {
 
   /** Run directory and sockets, then the container. A failure leaves nothing behind; the first error is thrown. */
   async #start(signal: AbortSignal, plan: StartPlan): Promise<Started> {
-    const image = await this.buildImage({ signal, onProgress: () => undefined });
     await assertWorkspace(plan.spec.workspace.path);
+    const [image, engineCpus] = await Promise.all([
+      this.buildImage({ signal, onProgress: () => undefined }),
+      this.#countCpus(),
+      this.#makePackageVolume(plan.spec),
+    ]);
     const { uid, gid, logger } = this.#options;
     const log = new LogTail(KEPT_LOG_CHARS);
     const stack = new ReleaseStack();
@@ -212,7 +216,6 @@ export class DockerEngine implements AdministeredEngine {
         const onConnection = plan.sockets[name];
         if (onConnection) stack.use(await listenOn({ ...listen, name, onConnection }));
       }
-      await this.#makePackageVolume(plan.spec);
       signal.throwIfAborted();
       const create = toCreateOptions({
         ...this.#options,
@@ -225,7 +228,7 @@ export class DockerEngine implements AdministeredEngine {
         extraMounts: plan.spec.mounts,
         runDirectory,
         emptyFile,
-        engineCpus: (this.#engineCpus ??= await this.#countCpus()),
+        engineCpus,
         runtime: this.#options.runtime,
         gpus: this.#options.gpus,
       });
@@ -272,9 +275,11 @@ export class DockerEngine implements AdministeredEngine {
   }
 
   async #countCpus(): Promise<number> {
+    if (this.#engineCpus !== undefined) return this.#engineCpus;
     const info: unknown = await this.#client.ask(this.#client.api.info());
     const count = typeof info === "object" && info !== null && "NCPU" in info ? info.NCPU : undefined;
-    return typeof count === "number" && count > 0 ? count : Infinity;
+    this.#engineCpus = typeof count === "number" && count > 0 ? count : Infinity;
+    return this.#engineCpus;
   }
 
   async #undo(started: AsyncDisposable): Promise<void> {
