@@ -46,7 +46,7 @@ function clientGone(): Promise<string> {
   return new Promise((resolve) => {
     process.stdin.once("end", () => resolve("end of stdin"));
     process.stdin.once("close", () => resolve("end of stdin"));
-    process.stdout.once("error", () => resolve("stdout closed"));
+    process.stdout.on("error", () => resolve("stdout closed"));
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => resolve(signal));
   });
 }
