@@ -146,6 +146,19 @@ def test_formats_take_python_values_and_send_text_as_written(workspace: Workspac
     }
 
 
+@pytest.mark.parametrize(("name", "kind"), [("date", "date"), ("datetime", "date-time"), ("UUID", "uuid")])
+def test_a_field_called_like_the_type_of_a_format_gives_way_only_where_the_type_is_used(
+    workspace: Workspace, name: str, kind: str
+) -> None:
+    plain = {"type": "string"}
+    fields = workspace.module(obj({name: plain, "x": plain}), obj({name: {**plain, "format": kind}}))
+    assert (set(fields.Params.model_fields), set(fields.Result.model_fields)) == ({name, "x"}, {name})
+    schema = obj({name: plain, "x": {**plain, "format": kind}})
+    value = {name: "a", "x": "b"}
+    assert sent(workspace, schema, **value) == value
+    assert set(workspace.module(schema).Params.model_fields) == {f"{name}_", "x"}
+
+
 def test_bounds_are_checked_before_anything_is_sent(workspace: Workspace) -> None:
     schema = obj(
         {

@@ -38,7 +38,7 @@ MODULE_NAMES = frozenset(
 )
 _BUILTIN_TYPES = frozenset(["str", "int", "float", "bool", "list", "dict", "None", "True", "False"])
 _MODEL_ATTRIBUTES = frozenset(name for name in dir(BaseModel) if not name.startswith("_"))
-_RESERVED_FIELDS = (_MODEL_ATTRIBUTES | _BUILTIN_TYPES | MODULE_NAMES) - {"date", "run", "arun"}
+_RESERVED_FIELDS = (_MODEL_ATTRIBUTES | _BUILTIN_TYPES | MODULE_NAMES) - {"date", "datetime", "UUID", "run", "arun"}
 _RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})
 
 

@@ -38,7 +38,8 @@ MAX_NODES = 2_000
 MAX_DEPTH = 40
 MAX_ENUM_VALUES = 500
 
-_TYPED_FORMATS = frozenset({"date-time", "date", "uuid"})
+_TYPED_FORMATS: Mapping[str, str] = {"date-time": "datetime", "date": "date", "uuid": "UUID"}
+"""Formats that have a type of their own, in `Params`, and its name, which no field beside may have."""
 
 
 def read_tool_schema(input_schema: object, output_schema: object = None) -> ToolSchema:
@@ -49,13 +50,12 @@ def read_tool_schema(input_schema: object, output_schema: object = None) -> Tool
     """
     schema = ToolSchema()
     schemas = [input_schema] if output_schema is None else [input_schema, output_schema]
-    properties, formats = _survey(schemas)
+    properties = _property_names(schemas)
     input_schema, output_schema = interned(input_schema), interned(output_schema)
     classes = ClassNames(avoid=properties)
-    reserved = frozenset({"date"}) if "date" in formats else frozenset[str]()
-    _Reader(input_schema, schema, classes, reserved, is_result=False).read("Params")
+    _Reader(input_schema, schema, classes, _format_types(input_schema), is_result=False).read("Params")
     if output_schema is not None:
-        _Reader(output_schema, schema, classes, reserved, is_result=True).read("Result")
+        _Reader(output_schema, schema, classes, frozenset(), is_result=True).read("Result")
     return schema
 
 
@@ -290,14 +290,16 @@ class _Reader:
             raise SchemaTooLargeError(f"the schema has more than {MAX_NODES:,} parts")
 
 
-def _survey(schemas: list[object]) -> tuple[set[str], set[str]]:
-    """All property names and all formats, wherever they are."""
-    properties: set[str] = set()
-    formats: set[str] = set()
+def _property_names(schemas: list[object]) -> set[str]:
+    """All of them, wherever they are."""
+    names: set[str] = set()
     for schema in schemas:
         for part in subschemas(schema):
-            properties.update(mapping(part.get("properties")))
-            properties.update(key for key in listed(part.get("required")) if isinstance(key, str))
-            if isinstance(part.get("format"), str):
-                formats.add(part["format"])
-    return properties, formats
+            names.update(mapping(part.get("properties")))
+            names.update(key for key in listed(part.get("required")) if isinstance(key, str))
+    return names
+
+
+def _format_types(schema: object) -> frozenset[str]:
+    formats = (part.get("format") for part in subschemas(schema))
+    return frozenset(_TYPED_FORMATS[name] for name in formats if isinstance(name, str) and name in _TYPED_FORMATS)
