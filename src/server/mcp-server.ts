@@ -16,6 +16,8 @@ import {
   type ServerNotification,
   type ServerRequest,
 } from "@modelcontextprotocol/sdk/types.js";
+import type { jsonSchemaValidator } from "@modelcontextprotocol/sdk/validation";
+import { AjvJsonSchemaValidator } from "@modelcontextprotocol/sdk/validation/ajv";
 
 import { IpyboxError } from "../common/errors.ts";
 import { Deferred } from "../common/lifecycle.ts";
@@ -66,7 +68,11 @@ export class McpServer {
     this.#options = options;
     this.#server = new Server(
       { name: "ipybox", title: "ipybox: IPython in a sandbox", version: options.version },
-      { capabilities: { tools: {}, resources: {}, logging: {} }, instructions: INSTRUCTIONS },
+      {
+        capabilities: { tools: {}, resources: {}, logging: {} },
+        instructions: INSTRUCTIONS,
+        jsonSchemaValidator: lateValidator,
+      },
     );
     const session = this.#session.promise;
     const tools = [
@@ -188,6 +194,11 @@ export class McpServer {
     });
   }
 }
+
+/** Made when an answer to a question has to be checked: making it takes a while, and greeting the client comes first. */
+const lateValidator: jsonSchemaValidator = {
+  getValidator: (schema) => new AjvJsonSchemaValidator().getValidator(schema),
+};
 
 function plainFields(record: LogRecord): Record<string, unknown> {
   return Object.fromEntries(
