@@ -9,7 +9,7 @@ import { kernelEnvironment, mergeVariables } from "./config/variables.ts";
 import { resolveEndpoint } from "./sandbox/engine-endpoint.ts";
 import type { ForbiddenPlaces } from "./workspace/dangerous-directories.ts";
 import { readEnvFile } from "./workspace/env-file.ts";
-import { checkMount, type Mount, parseMount } from "./workspace/mounts.ts";
+import { checkMount, type Mount, parseMount, refuseReplaceableSources } from "./workspace/mounts.ts";
 import { decideOwner, type Owner } from "./workspace/owner.ts";
 import { openWorkspace, type Workspace } from "./workspace/workspace.ts";
 
@@ -40,6 +40,7 @@ export async function layGround(config: Config, onLog?: (record: LogRecord) => v
   const mounts = await Promise.all(
     config.mount.map((mount) => checkMount(parseMount(mount, process.cwd()), forbiddenPlaces())),
   );
+  refuseReplaceableSources(mounts, workspace.path);
   const envFile = config.envFile === undefined ? resolve(workspace.path, ".env") : resolve(config.envFile);
   const variables = async () => mergeVariables(process.env, await readEnvFile(envFile));
   kernelEnvironment(await variables()); // names that can't be are reported at the start, not at the first cell

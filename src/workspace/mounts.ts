@@ -1,7 +1,7 @@
 import { realpath, stat } from "node:fs/promises";
 import { isAbsolute, normalize, resolve } from "node:path";
 import { IpyboxError, messageOf } from "../common/errors.ts";
-import { refuseDangerousDirectory, type ForbiddenPlaces } from "./dangerous-directories.ts";
+import { isWithin, refuseDangerousDirectory, type ForbiddenPlaces } from "./dangerous-directories.ts";
 
 export interface Mount {
   readonly source: string;
@@ -45,6 +45,21 @@ export async function checkMount(mount: Mount, places: ForbiddenPlaces): Promise
     throw new IpyboxError("invalid-workspace", `${mount.source} can't be mounted: ${messageOf(error)}`, {
       hint: "Give a directory of this host to --mount",
       cause: error,
+    });
+  }
+}
+
+/**
+ * Throws `invalid-workspace` when a mount's source lies where cells can write: the engine looks it up anew for each
+ * sandbox, and a cell could have put a link in its place.
+ */
+export function refuseReplaceableSources(mounts: readonly Mount[], workspace: string): void {
+  const writable = [workspace, ...mounts.filter(({ readOnly }) => !readOnly).map(({ source }) => source)];
+  for (const { source } of mounts) {
+    const around = writable.find((directory) => source !== directory && isWithin(source, directory));
+    if (around === undefined) continue;
+    throw new IpyboxError("invalid-workspace", `${source} can't be mounted: it lies in ${around}, where cells write`, {
+      hint: "It is in the sandbox already; --protect makes a part of the workspace read-only",
     });
   }
 }

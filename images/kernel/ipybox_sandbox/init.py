@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ipybox_sandbox import process, seccomp
+from ipybox_sandbox.mount_check import find_foreign_mount
 from ipybox_sandbox.paths import Paths
 from ipybox_sandbox.process_tree import kill_descendants, reap
 
@@ -57,6 +58,7 @@ def _serve(paths: Paths) -> int:
         control.connect(paths.gateway_socket)
         _send(control, {"role": "init", "version": 1})
         order = _read_order(control)
+        _check_mounts(control, order.get("shields", []))
         if order["mode"] == "session":
             return _watch(control, _start_session(paths, order["token"], order["workspace"]))
         if order["mode"] == "task":
@@ -76,6 +78,15 @@ def _read_order(control: socket.socket) -> dict[str, Any]:
     control.settimeout(None)
     order: dict[str, Any] = json.loads(line)
     return order
+
+
+def _check_mounts(control: socket.socket, shields: list[Any]) -> None:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        foreign = find_foreign_mount(shields, file.read()) if shields else None
+    if foreign is not None:
+        text = f"{foreign} in the workspace was replaced while the sandbox was made"
+        _send(control, {"event": "log", "text": text})
+        raise OSError(text)
 
 
 def _start_session(paths: Paths, token: str, workspace: str) -> dict[str, subprocess.Popen[bytes]]:

@@ -32,7 +32,7 @@ import { type SandboxLimits, toCreateOptions } from "./isolation.ts";
 import { ensureKernelImage, type KernelImageOptions, kernelImageTag, userLabel } from "./kernel-image.ts";
 import { LABEL, packageVolume, type SandboxRole } from "./labels.ts";
 import { LogTail } from "./log-tail.ts";
-import { workspacePathInside } from "./mounts.ts";
+import { toShieldedPlaces, workspacePathInside } from "./mounts.ts";
 import { untilReady } from "./readiness.ts";
 import { SharedPreparation } from "./shared-preparation.ts";
 
@@ -94,7 +94,7 @@ export class DockerEngine implements AdministeredEngine {
         id: spec.sessionId,
         role: "session",
         spec,
-        mission: { mode: "session", token, workspace: workspacePath },
+        mission: { mode: "session", token, workspace: workspacePath, shields: this.#shieldsOf("session", spec) },
         sockets: { "tools.sock": options.onBridgeConnection, "egress.sock": options.egress?.onConnection },
         caBundle: options.egress?.caBundle,
         onOutput: () => undefined,
@@ -125,7 +125,7 @@ export class DockerEngine implements AdministeredEngine {
         id: `${spec.sessionId}-${randomBytes(4).toString("hex")}`,
         role: "installer",
         spec,
-        mission: { mode: "task", module: spec.module, args: spec.args },
+        mission: { mode: "task", module: spec.module, args: spec.args, shields: this.#shieldsOf("installer", spec) },
         sockets: { "egress.sock": options.onEgressConnection },
         onOutput: options.onOutput,
       });
@@ -264,6 +264,10 @@ export class DockerEngine implements AdministeredEngine {
     const signal = this.#closing.signal;
     const sandbox = await this.launch(spec, { signal, onBridgeConnection: (stream) => stream.destroy() });
     await sandbox[Symbol.asyncDispose]();
+  }
+
+  #shieldsOf(role: SandboxRole, { workspace, mounts }: SandboxSpec) {
+    return toShieldedPlaces({ role, workspace, extra: mounts, uid: this.#options.uid });
   }
 
   /** Creating a volume that exists is no error, so two servers may do this at once. */

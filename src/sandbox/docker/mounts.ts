@@ -1,6 +1,7 @@
 import { posix } from "node:path";
 import type { MountSettings } from "dockerode";
 import type { ExtraMount, SandboxWorkspace } from "../engine.ts";
+import type { ShieldedPlace } from "../link/control-connection.ts";
 import { packageVolume, type SandboxRole } from "./labels.ts";
 
 /** Paths inside a container; docs/architecture.md, "Inside a sandbox". */
@@ -43,26 +44,32 @@ export function workspacePathInside(hostPath: string, uid: number): string {
  * where it is deeper.
  */
 export function toMounts(plan: MountPlan): MountSettings[] {
-  const { workspace } = plan;
-  const installing = plan.role === "installer";
-  const roots = [...new Set([workspacePathInside(workspace.path, plan.uid), INSIDE.workspace])];
-  const places: Place[] = [
-    ...roots.map((target) => ({ source: workspace.path, target, readOnly: installing })),
-    ...plan.extra.map((mount) => ({ ...mount, readOnly: installing || mount.readOnly })),
-  ];
+  const places = toPlaces(plan);
   const taken = new Set(places.map(({ target }) => target));
-  const shields = places.flatMap((place) => toShields(place, plan)).filter(({ Target }) => !taken.has(Target));
+  const shields = places.flatMap((place) => toShieldMounts(place, plan)).filter(({ Target }) => !taken.has(Target));
   return [
     ...places.map(({ source, target, readOnly }) => bind(source, target, readOnly)),
     ...shields.filter(isFirstAtItsTarget),
     bind(plan.runDirectory, INSIDE.run, true),
     {
       Type: "volume",
-      Source: packageVolume(workspace.key),
+      Source: packageVolume(plan.workspace.key),
       Target: INSIDE.packages,
-      ReadOnly: !installing,
+      ReadOnly: plan.role !== "installer",
     },
   ];
+}
+
+/** What init is to find mounted, in each place of the workspace. */
+export function toShieldedPlaces(plan: Pick<MountPlan, "role" | "workspace" | "extra" | "uid">): ShieldedPlace[] {
+  const places = toPlaces(plan);
+  const taken = new Set(places.map(({ target }) => target));
+  return places.map((place) => {
+    const { pinned, shielded, masked } = toShields(place, plan.workspace);
+    const inPlace = (path: string) => posix.relative(place.source, path);
+    const bound = [...pinned, ...shielded].map(inPlace).filter((path) => !taken.has(posix.join(place.target, path)));
+    return { place: place.target, bound, masked: masked.map(inPlace) };
+  });
 }
 
 /** A host directory and where it is inside. */
@@ -72,20 +79,34 @@ interface Place {
   readonly readOnly: boolean;
 }
 
+function toPlaces({ role, workspace, extra, uid }: Pick<MountPlan, "role" | "workspace" | "extra" | "uid">): Place[] {
+  const installing = role === "installer";
+  const roots = [...new Set([workspacePathInside(workspace.path, uid), INSIDE.workspace])];
+  return [
+    ...roots.map((target) => ({ source: workspace.path, target, readOnly: installing })),
+    ...extra.map((mount) => ({ ...mount, readOnly: installing || mount.readOnly })),
+  ];
+}
+
 /**
  * What lies on top of a place: an empty file over each masked one, each protected path read-only, and, bound onto
  * themselves, the directories on the way to both. A mount point can't be renamed, so none of them can be moved away
  * and rebuilt by the sandbox. Inside a protected directory nothing can be renamed anyway.
  */
-function toShields(place: Place, { workspace, emptyFile }: MountPlan): MountSettings[] {
+function toShields(place: Place, workspace: SandboxWorkspace) {
   const inPlace = (path: string) => isBelow(path, place.source);
-  const at = (path: string) => posix.join(place.target, posix.relative(place.source, path));
   const masked = workspace.masked.filter(inPlace);
   const shielded = workspace.protected.filter((path) => inPlace(path) && !masked.includes(path));
   const ancestors = new Set([...masked, ...shielded].flatMap((path) => directoriesBetween(place.source, path)));
   const pinned = [...ancestors].filter((path) => !shielded.some((root) => path === root || isBelow(path, root)));
+  return { pinned: pinned.sort(), shielded, masked };
+}
+
+function toShieldMounts(place: Place, { workspace, emptyFile }: MountPlan): MountSettings[] {
+  const { pinned, shielded, masked } = toShields(place, workspace);
+  const at = (path: string) => posix.join(place.target, posix.relative(place.source, path));
   return [
-    ...pinned.sort().map((path) => bind(path, at(path), place.readOnly)),
+    ...pinned.map((path) => bind(path, at(path), place.readOnly)),
     ...shielded.map((path) => bind(path, at(path), true)),
     ...masked.map((path) => bind(emptyFile, at(path), true)),
   ];

@@ -4,9 +4,19 @@ import { z } from "zod";
 import { Deferred } from "../../common/lifecycle.ts";
 
 /** What init is told to be, in answer to its first line. The workspace is the path inside. */
-export type SandboxMission =
+export type SandboxMission = (
   | { readonly mode: "session"; readonly token: string; readonly workspace: string }
-  | { readonly mode: "task"; readonly module: string; readonly args: readonly string[] };
+  | { readonly mode: "task"; readonly module: string; readonly args: readonly string[] }
+) & { readonly shields: readonly ShieldedPlace[] };
+
+/** What init looks for in its mounts before it starts anything. */
+export interface ShieldedPlace {
+  /** Where a host directory is inside. */
+  readonly place: string;
+  /** Paths relative to it: bound onto themselves, and hidden behind an empty file. */
+  readonly bound: readonly string[];
+  readonly masked: readonly string[];
+}
 
 export interface ControlEvents {
   /** What init and gateway have to say; for the log. */

@@ -1,4 +1,4 @@
-import { chown, mkdir, stat, writeFile } from "node:fs/promises";
+import { chown, mkdir, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Sandbox, SandboxSpec } from "../../../src/sandbox/engine.ts";
@@ -134,6 +134,28 @@ describe("the directories on the way to a mask or a protection", () => {
       await using sandbox = await build(false);
       expect(await shell(sandbox, `mv ${move} && echo moved`)).toBe("moved");
     }
+  });
+});
+
+describe("a directory that a cell replaced by a link before it was mounted", () => {
+  it.each([
+    ["leads to a protected path elsewhere", { protected: ["a/.git"], masked: [] }],
+    ["leads to a masked file elsewhere", { protected: [], masked: ["a/.env"] }],
+  ])("is noticed before anything runs: it %s", async (_what, shields) => {
+    const [workspace, elsewhere] = [await subject.makeWorkspace(), await subject.makeWorkspace()];
+    await mkdir(join(elsewhere.path, ".git"));
+    await writeFile(join(elsewhere.path, ".env"), "");
+    await symlink(elsewhere.path, join(workspace.path, "a"));
+    const [masked, shielded] = [shields.masked, shields.protected].map((paths) =>
+      paths.map((path) => join(workspace.path, path)),
+    );
+    const spec = await subject.newSpec({
+      workspace: { ...workspace, masked: masked ?? [], protected: shielded ?? [] },
+    });
+    await expect(launch(spec)).rejects.toMatchObject({
+      code: "sandbox-start-failed",
+      message: expect.stringMatching(/a in the workspace was replaced while the sandbox was made/) as string,
+    });
   });
 });
 

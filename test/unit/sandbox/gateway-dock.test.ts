@@ -13,7 +13,7 @@ function makeDock(options: Partial<GatewayDockOptions> = {}) {
   const log: string[] = [];
   const output: string[] = [];
   const dock = new GatewayDock({
-    mission: { mode: "session", token: TOKEN, workspace: "/w" },
+    mission: { mode: "session", token: TOKEN, workspace: "/w", shields: [] },
     onLog: (text) => log.push(text),
     onOutput: (text) => output.push(text),
     logger: silentLogger,
@@ -44,7 +44,7 @@ describe("the control connection", () => {
   it("is answered with the mission", async () => {
     const { dial } = makeDock();
     const answer = await line(dial(initLine));
-    expect(JSON.parse(answer ?? "")).toEqual({ mode: "session", token: TOKEN, workspace: "/w" });
+    expect(JSON.parse(answer ?? "")).toEqual({ mode: "session", token: TOKEN, workspace: "/w", shields: [] });
   });
 
   it("is the first one only: a second init is closed and told nothing", async () => {
@@ -59,7 +59,7 @@ describe("the control connection", () => {
   });
 
   it("brings log lines, output, however it is cut, and the exit code", async () => {
-    const mission = { mode: "task", module: "installer", args: ["x"] } as const;
+    const mission = { mode: "task", module: "installer", args: ["x"], shields: [] } as const;
     const { dock, dial, log, output } = makeDock({ mission });
     const init = dial(initLine);
     const control = await dock.control;
@@ -177,7 +177,7 @@ describe("a connection to the gateway socket", () => {
   });
 
   it("can't become a gateway stream in a task", async () => {
-    const { dial } = makeDock({ mission: { mode: "task", module: "m", args: [] } });
+    const { dial } = makeDock({ mission: { mode: "task", module: "m", args: [], shields: [] } });
     await closed(dial(gatewayLine("")));
   });
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type MountPlan, toMounts, workspacePathInside } from "../../../src/sandbox/docker/mounts.ts";
+import { type MountPlan, toMounts, toShieldedPlaces, workspacePathInside } from "../../../src/sandbox/docker/mounts.ts";
 
 const plan: MountPlan = {
   role: "session",
@@ -40,6 +40,24 @@ describe("where the workspace is inside", () => {
     ["/root/project", 1000],
     ["C:\\Users\\ann\\project", 1000],
   ])("%s is at /workspace alone (uid %i)", (path, uid) => expect(workspacePathInside(path, uid)).toBe("/workspace"));
+});
+
+describe("what init looks for", () => {
+  it("is every pin, protection and mask in each place", () => {
+    const masked = ["/home/ann/project/a/.env"];
+    const workspace = { ...plan.workspace, masked, protected: ["/home/ann/project/a/b/.git"] };
+    const extra = [{ source: "/home/ann", target: "/home/ann", readOnly: true }];
+    const shields = { bound: ["a", "a/b", "a/b/.git"], masked: ["a/.env"] };
+    expect(toShieldedPlaces({ ...plan, workspace, extra })).toEqual([
+      { place: "/home/ann/project", ...shields },
+      { place: "/workspace", ...shields },
+      {
+        place: "/home/ann",
+        bound: ["project/a", "project/a/b", "project/a/b/.git"], // not `project`, which is a place itself
+        masked: ["project/a/.env"],
+      },
+    ]);
+  });
 });
 
 describe("mounts", () => {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { judgeDiskSpace, readDiskSpace } from "../../../src/workspace/disk-space.ts";
 import { readEnvFile } from "../../../src/workspace/env-file.ts";
-import { checkMount, parseMount } from "../../../src/workspace/mounts.ts";
+import { checkMount, parseMount, refuseReplaceableSources } from "../../../src/workspace/mounts.ts";
 import { decideOwner } from "../../../src/workspace/owner.ts";
 import { openWorkspace, workspaceKey } from "../../../src/workspace/workspace.ts";
 
@@ -66,6 +66,25 @@ describe("a workspace", () => {
     await expect(stat(join(root, "home/state/ipybox/new"))).rejects.toThrow();
     await open("home/project");
     await open("temporary/project");
+  });
+});
+
+describe("the source of a mount", () => {
+  const mount = (source: string, readOnly = true) => ({ source, target: source, readOnly });
+
+  it.each([
+    ["in the workspace", [mount("/ws/data")]],
+    ["in a mount that cells may write", [mount("/out", false), mount("/out/part")]],
+  ])("%s could be replaced by a cell, and is refused", (_what, mounts) => {
+    expect(() => refuseReplaceableSources(mounts, "/ws")).toThrow("where cells write");
+  });
+
+  it.each([
+    ["beside the workspace", [mount("/ws-data"), mount("/out", false)]],
+    ["the workspace itself, or around it", [mount("/ws", false), mount("/")]],
+    ["in a mount that is read-only", [mount("/data"), mount("/data/part")]],
+  ])("%s can't be", (_what, mounts) => {
+    expect(() => refuseReplaceableSources(mounts, "/ws")).not.toThrow();
   });
 });
 

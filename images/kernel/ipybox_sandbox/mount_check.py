@@ -1,0 +1,63 @@
+"""Whether the engine mounted what the host meant.
+
+The host names masked and protected paths of the workspace, and the engine looks them up once more when it mounts them.
+In between, code in another sandbox of the same workspace may put a link in the place of a directory. No foreign code
+runs here yet, so what the Linux kernel says of the mounts can be believed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Mounts = Mapping[str, Sequence[tuple[str, str]]]
+"""By mount point, the lowest first: the device and the path in its file system."""
+
+
+def find_foreign_mount(shields: Iterable[Mapping[str, Any]], mountinfo: str) -> str | None:
+    """Return the first path that is not what it should be.
+
+    Each shield names the `place` of a host directory, which paths below it are `bound` onto themselves, and which are
+    `masked`.
+    """
+    mounts = parse_mountinfo(mountinfo)
+    for shield in shields:
+        place = shield["place"]
+        for path in (os.path.join(place, name) for name in shield["bound"]):
+            if not _is_bound_onto_itself(path, place, mounts):
+                return path
+        for path in (os.path.join(place, name) for name in shield["masked"]):
+            if path not in mounts:
+                return path
+    return None
+
+
+def parse_mountinfo(text: str) -> Mounts:
+    """Read `/proc/self/mountinfo`."""
+    mounts: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for line in text.splitlines():
+        _, _, device, root, mount_point, *_ = line.split(" ")
+        mounts[_unescape(mount_point)].append((device, _unescape(root)))
+    return mounts
+
+
+def _is_bound_onto_itself(path: str, place: str, mounts: Mounts) -> bool:
+    """Whether the mount at `path` shows what the mount around it has there; the latter is checked by itself."""
+    *below, found = mounts.get(path) or [("", "")]
+    if below:  # a mount of the host that came along with the place
+        return found == below[-1]
+    around = os.path.dirname(path)
+    while around not in mounts and len(around) > len(place):
+        around = os.path.dirname(around)
+    if around not in mounts:
+        return False
+    device, root = mounts[around][-1]
+    return found == (device, os.path.join(root, os.path.relpath(path, around)))
+
+
+def _unescape(field: str) -> str:
+    r"""Space, tab, newline and backslash are written as `\040` and the like."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

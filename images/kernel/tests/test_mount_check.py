@@ -1,0 +1,64 @@
+"""The check of mounts before anything foreign runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from ipybox_sandbox.mount_check import find_foreign_mount
+
+LINE = "{id} 20 {device} {root} {point} rw,relatime - ext4 /dev/sda1 rw"
+SHIELD = {"place": "/ws", "bound": ["a", "a/b/.git"], "masked": ["a/.env"]}
+
+
+def mountinfo(**changes: tuple[str, str] | None) -> str:
+    """The mounts of a sandbox as they should be, but for `changes`."""
+    mounts: dict[str, tuple[str, str] | None] = {
+        "/": ("0:50", "/"),
+        "/ws": ("8:1", "/home/ann/ws"),
+        "/ws/a": ("8:1", "/home/ann/ws/a"),
+        "/ws/a/.env": ("8:2", "/run/s/empty"),
+        "/ws/a/b/.git": ("8:1", "/home/ann/ws/a/b/.git"),
+        **{f"/ws/{name}": mount for name, mount in changes.items()},
+    }
+    found = [(point, *mount) for point, mount in mounts.items() if mount]
+    return "\n".join(
+        LINE.format(id=n, device=device, root=root, point=point) for n, (point, device, root) in enumerate(found)
+    )
+
+
+def test_what_is_bound_onto_itself_is_right() -> None:
+    assert find_foreign_mount([SHIELD], mountinfo()) is None
+    assert find_foreign_mount([], mountinfo()) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "foreign"),
+    [
+        ({"a": ("8:1", "/etc")}, "/ws/a"),
+        ({"a": ("8:1", "/home/ann/ws/other")}, "/ws/a"),
+        ({"a": ("8:3", "/home/ann/ws/a")}, "/ws/a"),
+        ({"a": ("8:3", "/"), "a/b/.git": ("8:3", "/b/.git")}, "/ws/a"),
+        ({"a": None}, "/ws/a"),
+        ({"a/b/.git": ("8:1", "/home/ann/other/.git")}, "/ws/a/b/.git"),
+        ({"a/.env": None}, "/ws/a/.env"),
+    ],
+    ids=["a link out", "a link inside", "another device", "a whole file system", "no mount", "below a pin", "no mask"],
+)
+def test_anything_else_is_named(changes: dict[str, tuple[str, str] | None], foreign: str) -> None:
+    assert find_foreign_mount([SHIELD], mountinfo(**changes)) == foreign
+
+
+def test_a_file_system_of_the_host_inside_the_workspace_is_no_foreign_one() -> None:
+    # The whole workspace comes with the mounts inside it: `data` at its own place, and again where it is pinned.
+    shield = {"place": "/ws", "bound": ["data", "data/x"], "masked": []}
+    lines = [("/ws", "8:1", "/w"), ("/ws/data", "9:1", "/"), ("/ws/data", "9:1", "/"), ("/ws/data/x", "9:1", "/x")]
+    text = "\n".join(LINE.format(id=1, device=device, root=root, point=point) for point, device, root in lines)
+    assert find_foreign_mount([shield], text) is None
+    assert find_foreign_mount([shield], text.replace("9:1 / /ws/data", "9:2 / /ws/data", 1)) == "/ws/data"
+
+
+def test_names_with_spaces_are_understood() -> None:
+    shield = {"place": "/my ws", "bound": ["a b"], "masked": []}
+    lines = [(r"/my\040ws", "8:1", r"/my\040ws"), (r"/my\040ws/a\040b", "8:1", r"/my\040ws/a\040b")]
+    text = "\n".join(LINE.format(id=1, device=device, root=root, point=point) for point, device, root in lines)
+    assert find_foreign_mount([shield], text) is None
