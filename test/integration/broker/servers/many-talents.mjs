@@ -61,7 +61,10 @@ const answers = {
     throw new Error(`thrown with ${secret}`);
   },
   environment: () => ({ ...text(""), structuredContent: { env: process.env, cwd: process.cwd() } }),
-  pids: () => ({ ...text(""), structuredContent: { pid: process.pid, child: child?.pid ?? null } }),
+  pids: () => {
+    const pids = { pid: process.pid, child: child?.pid ?? null };
+    return { ...text(JSON.stringify(pids)), structuredContent: pids };
+  },
   die: () => {
     process.stderr.write(`\u001b[31mlast words about ${secret}\u001b[0m\n`, () => process.exit(3));
     return new Promise(() => undefined);
