@@ -22,6 +22,9 @@ export interface ExecutionOptions {
   readonly onOutputLimit: () => void;
 }
 
+/** What an interrupt raises; the second in a cell that awaits. */
+const INTERRUPTS: ReadonlySet<string> = new Set(["KeyboardInterrupt", "CancelledError"]);
+
 /**
  * One cell in the kernel. It is done when both the reply (shell channel) and the idle state (iopub channel) have come:
  * the two travel on different sockets and output may come after the reply.
@@ -116,7 +119,7 @@ export class Execution {
       }
       case "error": {
         const error = outputShapes.error.safeParse(message.content).data;
-        if (error === undefined || (this.#interrupting && error.ename === "KeyboardInterrupt")) return "";
+        if (error === undefined || (this.#interrupting && INTERRUPTS.has(error.ename))) return "";
         return this.#folder.error(error.traceback);
       }
       case "clear_output":

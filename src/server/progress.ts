@@ -1,3 +1,4 @@
+import { stripControls } from "../common/logger.ts";
 import { formatDuration } from "../common/time.ts";
 
 const MIN_INTERVAL_MS = 100;
@@ -17,7 +18,7 @@ export class ProgressReporter implements Disposable {
 
   constructor(send: ((progress: number, message: string) => void) | undefined) {
     this.#send = send;
-    if (send !== undefined) this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT_MS / 5);
+    if (send !== undefined) this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT_MS);
   }
 
   /** Whether the client listens, and so waits longer for an answer. */
@@ -52,11 +53,9 @@ export class ProgressReporter implements Disposable {
     this.#send = undefined;
   }
 
+  /** Clients reset their timeout on progress: silence would make them give up on a long cell. */
   #beat(): void {
-    // Clients reset their timeout on progress: silence would make them give up on a long cell.
-    const silentMs = Date.now() - Math.max(this.#lastSentAt, this.#startedAt);
-    if (silentMs >= HEARTBEAT_MS)
-      this.#emit(`Running for ${formatDuration(Math.round((Date.now() - this.#startedAt) / 1000) * 1000)}`);
+    this.#emit(`Running for ${formatDuration(Math.round((Date.now() - this.#startedAt) / 1000) * 1000)}`);
   }
 
   #flushInTime(): void {
@@ -68,15 +67,22 @@ export class ProgressReporter implements Disposable {
   #flush(): void {
     clearTimeout(this.#flushTimer);
     this.#flushTimer = undefined;
-    const parts = [this.#pending, this.#status ?? ""].filter((part) => part !== "");
+    const parts = [readable(this.#pending), this.#status ?? ""].filter((part) => part !== "");
     this.#pending = "";
     this.#status = undefined;
     if (parts.length > 0) this.#emit(parts.join("\n"));
   }
 
   #emit(message: string): void {
+    if (this.#send === undefined) return;
+    this.#heartbeat?.refresh();
     this.#lastSentAt = Date.now();
     this.#count += 1;
-    this.#send?.(this.#count, message);
+    this.#send(this.#count, message);
   }
+}
+
+/** Without control sequences, without half a character at the start; a progress bar's states are lines. */
+function readable(text: string): string {
+  return stripControls(text.replace(/^[\udc00-\udfff]/, "").replaceAll(/\r\n?/g, "\n"));
 }

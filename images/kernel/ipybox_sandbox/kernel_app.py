@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import linecache
+import os
+import signal
 import subprocess
+import warnings
 from typing import Any, NoReturn
 
 import zmq
 from ipykernel.compiler import XCachingCompiler
+from ipykernel.displayhook import ZMQShellDisplayHook
 from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core.error import StdinNotImplementedError
+from tornado.ioloop import IOLoop
 from traitlets import Type
 from traitlets.config import Config
 
+from ipybox_sandbox import process
 from ipybox_sandbox.output import CapturedStream, OutputThread
 
 _CONFIG = Config(
@@ -38,7 +44,17 @@ class RawSourceCompiler(XCachingCompiler):
         return name
 
 
+class QuietDisplayHook(ZMQShellDisplayHook):
+    def cull_cache(self) -> None:
+        """Forgets old values of `Out` without a warning, which would become part of some cell's output."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            super().cull_cache()
+
+
 class SandboxShell(ZMQInteractiveShell):
+    displayhook_class = Type(QuietDisplayHook)
+
     def init_instance_attrs(self) -> None:
         super().init_instance_attrs()
         self.compile = RawSourceCompiler()  # the kernel insists on a compiler_class of its own
@@ -90,6 +106,10 @@ class SandboxKernelApp(IPKernelApp):
         self.iopub_thread.start()
         self.iopub_socket = self.iopub_thread.background_socket
 
+    def start(self) -> None:
+        _wake_on_signals(IOLoop.current())
+        super().start()
+
     def init_heartbeat(self) -> None:
         """None: the subreaper tells of the kernel's end."""
 
@@ -98,3 +118,12 @@ class SandboxKernelApp(IPKernelApp):
 
     def _run_startup_files(self) -> None:
         """None, for the same reason."""
+
+
+def _wake_on_signals(loop: IOLoop) -> None:
+    """Lets an interrupt end a cell that awaits: ipykernel's handler asks the loop to cancel it, which may be asleep."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    os.set_blocking(writing, False)
+    loop.add_handler(reading, lambda *_: process.drain(reading), IOLoop.READ)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)

@@ -146,3 +146,8 @@ def test_a_socket_that_is_opened_again_finds_the_kernel_as_it_was(sandbox: Sandb
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+def test_old_results_are_forgotten_without_a_word(kernel: KernelSocket) -> None:
+    kernel.execute("get_ipython().displayhook.cache_size = len(get_ipython().user_ns['_oh']) + 2")
+    assert [kernel.execute(str(i)).text for i in range(6)] == [str(i) for i in range(6)]

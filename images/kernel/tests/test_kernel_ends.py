@@ -86,6 +86,16 @@ def test_an_interrupt_ends_the_cell_and_keeps_the_kernel(sandbox: Sandbox) -> No
     assert kernel.execute("x").text == "1"
 
 
+def test_an_interrupt_ends_a_cell_that_awaits(sandbox: Sandbox) -> None:
+    kernel_id = sandbox.host.start_kernel()
+    kernel = sandbox.host.connect(kernel_id)
+    message_id = kernel.send("import asyncio\nprint('started')\nawait asyncio.sleep(1000)")
+    kernel.receive_stream("started\n")
+    sandbox.host.request("POST", f"/api/kernels/{kernel_id}/interrupt")
+    assert "CancelledError" in kernel.collect(message_id).text
+    assert kernel.execute("1 + 1").text == "2"
+
+
 def test_an_interrupt_reaches_subprocesses(sandbox: Sandbox) -> None:
     kernel_id = sandbox.host.start_kernel()
     kernel = sandbox.host.connect(kernel_id)

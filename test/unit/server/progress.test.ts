@@ -1,54 +1,70 @@
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
 import { ProgressReporter } from "../../../src/server/progress.ts";
 
-beforeEach(() => void vi.useFakeTimers());
-afterEach(() => void vi.useRealTimers());
-
-function reporter() {
-  const sent: string[] = [];
-  return { sent, progress: new ProgressReporter((_count, message) => sent.push(message)) };
-}
-
-test("output goes out at most ten times a second, and of a burst the last 2,000 characters", () => {
-  const { sent, progress } = reporter();
-  for (let n = 0; n < 100; n += 1) {
-    progress.text(`${n} `.padStart(100));
-    vi.advanceTimersByTime(10);
-  }
-  expect(sent.length).toBeLessThanOrEqual(11);
-  expect(sent.every((message) => message.length <= 2_000)).toBe(true);
-  progress[Symbol.dispose]();
-  expect(sent.join("")).toContain(" 99 ");
+let sent: [number, string][];
+let progress: ProgressReporter;
+beforeEach(() => {
+  vi.useFakeTimers();
+  sent = [];
+  progress = new ProgressReporter((count, message) => sent.push([count, message]));
 });
-
-test("of a burst of statuses the latest goes out, as a line of its own", () => {
-  const { sent, progress } = reporter();
-  progress.status("s.t: 1/9");
-  progress.status("s.t: 2/9");
-  progress.text("printed");
-  progress.status("s.t: 3/9");
-  vi.advanceTimersByTime(100);
-  expect(sent).toEqual(["s.t: 1/9", "printed\ns.t: 3/9"]);
+afterEach(() => {
   progress[Symbol.dispose]();
+  vi.useRealTimers();
 });
+const messages = () => sent.map(([, message]) => message);
 
-test("silence is broken every five seconds", () => {
-  const { sent, progress } = reporter();
-  vi.advanceTimersByTime(15_000);
-  expect(sent).toEqual(["Running for 5 s", "Running for 10 s", "Running for 15 s"]);
-  progress[Symbol.dispose]();
-});
+describe("ProgressReporter", () => {
+  test("sends the first output at once and then at most ten messages a second, losing nothing of small output", () => {
+    for (let ms = 0; ms < 1000; ms += 10) {
+      progress.text(`${ms} `);
+      vi.advanceTimersByTime(10);
+    }
+    expect(messages()[0]).toBe("0 ");
+    expect(sent.length).toBeLessThanOrEqual(11);
+    expect(messages().join("")).toBe(Array.from({ length: 100 }, (_, i) => `${i * 10} `).join(""));
+    expect(sent.map(([count]) => count)).toEqual(sent.map((_, index) => index + 1));
+  });
 
-test("nothing is sent once the answer goes out", () => {
-  const { sent, progress } = reporter();
-  progress.text("a");
-  progress.text("b");
-  progress[Symbol.dispose]();
-  expect(sent).toEqual(["a", "b"]);
-  progress.text("late");
-  progress.status("late");
-  progress.step("late");
-  vi.advanceTimersByTime(60_000);
-  expect(sent).toEqual(["a", "b"]);
+  test("shows the last 2,000 characters of a burst, none of them halved", () => {
+    progress.text("first");
+    progress.text("x".repeat(5000));
+    progress.text(`😀${"y".repeat(1999)}`);
+    vi.advanceTimersByTime(100);
+    expect(messages()).toEqual(["first", "y".repeat(1999)]);
+  });
+
+  test("carries no control sequences", () => {
+    progress.text("\u001b[31mred\u001b[0m 10%\r20%\n");
+    expect(messages()).toEqual(["red 10%\n20%\n"]);
+  });
+
+  test("beats after every 5 s of silence, and only then", () => {
+    vi.advanceTimersByTime(4_000);
+    progress.text("output");
+    vi.advanceTimersByTime(4_999);
+    expect(messages()).toEqual(["output"]);
+    vi.advanceTimersByTime(10_001);
+    expect(messages().slice(1)).toEqual(["Running for 9 s", "Running for 14 s", "Running for 19 s"]);
+  });
+
+  test("sends what waits before the answer, and nothing after it", () => {
+    progress.text("a");
+    progress.text("b");
+    progress[Symbol.dispose]();
+    progress.text("late");
+    progress.step("late");
+    vi.advanceTimersByTime(60_000);
+    expect(messages()).toEqual(["a", "b"]);
+  });
+
+  test("does nothing for a client that does not listen", () => {
+    const silent = new ProgressReporter(undefined);
+    silent.text("a");
+    silent.step("b");
+    vi.advanceTimersByTime(60_000);
+    expect(silent.active).toBe(false);
+    expect(vi.getTimerCount()).toBe(1); // the other reporter's heartbeat
+  });
 });

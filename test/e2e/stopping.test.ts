@@ -1,0 +1,185 @@
+import { execFileSync } from "node:child_process";
+import { once } from "node:events";
+import { watch } from "node:fs";
+
+import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+
+import { metaOf, TestClient, TestDirectory, textOf } from "../helpers/client.ts";
+
+const directory = new TestDirectory();
+let client: TestClient;
+beforeAll(async () => {
+  client = await TestClient.connect({ bin: inject("ipyboxBin"), directory, args: ["--pids", "200"] });
+});
+afterAll(async () => {
+  await client[Symbol.asyncDispose]();
+  directory[Symbol.dispose]();
+});
+
+const INTERRUPTED = "[Timed out after 1 s: the cell was interrupted; variables are kept]";
+const KILLED = "[Timed out after 1 s: the kernel was killed; variables are lost]";
+const REPLACED = "[Timed out after 1 s: the sandbox was replaced; variables are lost]";
+
+const lastLine = (text: string) => text.split("\n").at(-1);
+const signalTo = (program: string, signal: string) =>
+  `import os, pathlib, signal, time\n` +
+  `for path in pathlib.Path('/proc').glob('[0-9]*/cmdline'):\n` +
+  `    if b'ipybox_sandbox.${program}' in path.read_bytes(): os.kill(int(path.parent.name), signal.${signal})\n` +
+  `open('started', 'w').close()\nwhile True: time.sleep(1)`;
+const FORK_BOMB = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass";
+const SLEEPS = "import time\nopen('started', 'w').close()\ntime.sleep(60)";
+const IGNORES_INTERRUPTS =
+  "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: time.sleep(1)";
+
+describe("at its timeout", () => {
+  test.for([
+    ["a cell that sleeps", "import time\ntime.sleep(60)", INTERRUPTED],
+    ["a cell that awaits", "import asyncio\nawait asyncio.sleep(60)", INTERRUPTED],
+    ["a shell command", "!sleep 60", INTERRUPTED],
+    ["a cell that filled /tmp", "!cat /dev/zero > /tmp/full; sleep 60", INTERRUPTED],
+    ["a cell that ignores interrupts", IGNORES_INTERRUPTS, KILLED],
+    ["a loop in C", "sum(range(10**15))", KILLED],
+    ["a cell that stopped its own process", "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)", KILLED],
+    [
+      "a cell that stopped the process above it",
+      `import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)\n${IGNORES_INTERRUPTS}`,
+      KILLED,
+    ],
+    ["a cell that stopped the gateway", signalTo("gateway", "SIGSTOP"), REPLACED],
+    ["a cell that stopped the fork server", signalTo("fork_server", "SIGSTOP"), REPLACED],
+  ] as const)("%s is stopped, told of, and the next cell works", async ([, code, words]) => {
+    await client.cell("kept = 1");
+    const result = await client.cell(code, { timeout: 1 });
+    expect(lastLine(textOf(result))).toBe(words);
+    expect(metaOf(result)).toMatchObject({ status: "timeout", stateKept: words === INTERRUPTED });
+    expect(await client.text("'kept' in globals()")).toBe(words === INTERRUPTED ? "True" : "False");
+  });
+
+  test("a fork bomb is stopped, and the next cell works", async () => {
+    const result = await client.cell(FORK_BOMB, { timeout: 1, max_output_chars: 100 });
+    expect([KILLED, REPLACED]).toContain(lastLine(textOf(result)));
+    expect(await client.text("1 + 1")).toBe("2");
+  });
+
+  test("what a killed kernel left behind is gone, daemons included", async () => {
+    const daemon = "import subprocess\nsubprocess.run(['setsid', 'sh', '-c', 'setsid sleep 987 &'])\n";
+    await client.cell(`${daemon}${IGNORES_INTERRUPTS}`, { timeout: 1 });
+    const left = "[p for p in __import__('pathlib').Path('/proc').glob('[0-9]*/cmdline') if b'987' in p.read_bytes()]";
+    expect(await client.text(left)).toBe("[]");
+  });
+});
+
+describe("cancellation", () => {
+  test("of a waiting cell keeps it from running, and of a running one lets the next run", async () => {
+    await client.cell("ran = []");
+    const [first, second] = [new AbortController(), new AbortController()];
+    const started = new Deferred<undefined>();
+    const running = client.cell(SLEEPS, {}, { signal: first.signal, onProgress: () => started.resolve(undefined) });
+    const waiting = client.cell("ran.append('waiting')", {}, { signal: second.signal });
+    const behind = client.text("ran.append('behind'); ran");
+    await started;
+    second.abort();
+    first.abort();
+    await expect(waiting).rejects.toThrow();
+    await expect(running).rejects.toThrow();
+    expect(await behind).toBe("['behind']");
+  });
+
+  test("at any moment after the call stops the cell and keeps the variables", async () => {
+    await client.cell("count = 0");
+    for (let i = 1; i <= 10; i += 1) {
+      const cancel = new AbortController();
+      const cell = client.cell("import time\ntime.sleep(60)", {}, { signal: cancel.signal });
+      setImmediate(() => cancel.abort());
+      await expect(cell).rejects.toThrow();
+      expect(await client.text("count += 1; count")).toBe(String(i));
+    }
+  });
+});
+
+describe("reset", () => {
+  test.for([
+    ["interrupts a running cell", SLEEPS, "the cell was interrupted"],
+    [
+      "works where the gateway was stopped",
+      signalTo("gateway", "SIGSTOP"),
+      "the sandbox was replaced; variables are lost",
+    ],
+  ] as const)("%s", async ([, code, words]) => {
+    const started = nextChange();
+    const cell = client.cell(code);
+    await started;
+    expect((await client.call("reset")).isError).toBeFalsy();
+    const result = await cell;
+    expect(lastLine(textOf(result))).toBe(`[Stopped by reset: ${words}]`);
+    expect(metaOf(result).status).toBe("cancelled");
+    expect(await client.text("1 + 1")).toBe("2");
+  });
+});
+
+describe("the end of", () => {
+  test.for([
+    ["a kernel that exits", "import os\nos._exit(3)", "exit code 3", "a new kernel is running"],
+    [
+      "a kernel that is killed",
+      "import os\nos.kill(os.getpid(), 9)\nimport time; time.sleep(9)",
+      "SIGKILL",
+      "a new kernel is running",
+    ],
+    ["a kernel out of memory", "x = bytearray(3 * 2**30)", "out of memory, limit 2 GiB", "a new kernel is running"],
+    ["the gateway", signalTo("gateway", "SIGKILL"), "its sandbox ended", "a new sandbox is made for the next cell"],
+    [
+      "the fork server",
+      signalTo("fork_server", "SIGKILL"),
+      "its sandbox ended",
+      "a new sandbox is made for the next cell",
+    ],
+  ] as const)("%s is told of with its cause, and the next cell works", async ([, code, cause, next]) => {
+    const result = await client.cell(code);
+    expect(lastLine(textOf(result))).toBe(`[The kernel died (${cause}); ${next}; variables and imports are lost]`);
+    expect(metaOf(result)).toMatchObject({ status: "died", stateKept: false });
+    expect(textOf(await client.cell("1 + 1"))).toBe("2");
+  });
+
+  test("a cell's child out of memory leaves the kernel alone", async () => {
+    const child = "subprocess.run([sys.executable, '-c', 'x = bytearray(3 * 2**30)']).returncode";
+    expect(await client.text(`import subprocess, sys\n${child}`)).toBe("-9");
+  });
+
+  test("a kernel between two cells is told of by the next", async () => {
+    const ended = "import os, subprocess\nsubprocess.Popen(['sh', '-c', f'sleep 0.2; kill -9 {os.getpid()}'])";
+    await client.cell(ended);
+    // It ends between the two, or during the first.
+    const [first, second] = [await client.cell("import time\ntime.sleep(1)"), await client.cell("1 + 1")];
+    expect([first, second].map((result) => metaOf(result).stateKept)).toContain(false);
+    expect(textOf(second)).toBe("2");
+  });
+
+  test("a sandbox that somebody removes is told of, between cells and in a cell", async () => {
+    const remove = () => execFileSync("docker", ["rm", "--force", sandboxOf(client.workspace)]);
+    await client.cell("1");
+    remove();
+    const between = await client.cell("1 + 1");
+    expect(textOf(between)).toBe(
+      "2\n[The sandbox ended before this cell; it ran in a new one; variables and imports are lost]",
+    );
+    const started = nextChange();
+    const cell = client.cell(SLEEPS);
+    await started;
+    remove();
+    expect(lastLine(textOf(await cell))).toMatch(/^\[The kernel died \(its sandbox ended\); a new sandbox is made/);
+    expect(await client.text("1 + 1")).toBe("2");
+  });
+});
+
+function sandboxOf(workspace: string): string {
+  const filter = ["--filter", `label=io.ipybox.workspace=${workspace}`, "--filter", "label=io.ipybox.role=session"];
+  return execFileSync("docker", ["ps", "--quiet", ...filter], { encoding: "utf8" }).trim();
+}
+
+/** A cell has made or changed a file in the workspace: it runs. */
+async function nextChange(): Promise<void> {
+  const watcher = watch(client.workspace);
+  await once(watcher, "change");
+  watcher.close();
+}
