@@ -73,8 +73,8 @@ describe("cancellation", () => {
   test("of a waiting cell keeps it from running, and of a running one lets the next run", async () => {
     await client.cell("ran = []");
     const [first, second] = [new AbortController(), new AbortController()];
-    const started = new Deferred<undefined>();
-    const running = client.cell(SLEEPS, {}, { signal: first.signal, onProgress: () => started.resolve(undefined) });
+    const started = nextChange();
+    const running = client.cell(SLEEPS, {}, { signal: first.signal });
     const waiting = client.cell("ran.append('waiting')", {}, { signal: second.signal });
     const behind = client.text("ran.append('behind'); ran");
     await started;

@@ -46,7 +46,7 @@ def test_output_keeps_the_order_in_which_it_was_written_whoever_wrote_it(kernel:
         "8"
     )
     assert cell.text.split() == ["1", "2", "3", "4", "56", "78"]
-    assert cell.outputs[1] == ("stderr", "2\n")
+    assert "".join(text for name, text in cell.outputs if name == "stderr") == "2\n4\n"
 
 
 def test_no_line_is_lost_and_flushed_lines_share_messages(kernel: KernelSocket) -> None:
