@@ -3,7 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 VENV := images/kernel/.venv
 
-.PHONY: help demo test check bench build engine image readme clean
+.PHONY: help demo test check bench soak build engine image readme clean
 
 help: ## Show this text
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,6 +30,9 @@ image: engine build ## Build the kernel image
 
 bench: engine build ## Measure beside the original ipybox from PyPI; writes bench/results.json
 	@node bench/run.mjs
+
+soak: engine build ## 100,000 cells and 1,000 resets in one session: memory, descriptors and processes must stay flat
+	@node bench/soak.mjs
 
 readme: build ## Rewrite the README's generated tables
 	@node docs/readme-tables.mjs

@@ -68,7 +68,13 @@ export class Execution {
     this.#interrupting = true;
   }
 
-  /** The reply came and its idle state will not any more (see KernelConnection's fence). */
+  /** The idle state came and the reply will not any more (see KernelConnection's fence). */
+  giveUpOnReply(): void {
+    this.#reply ??= { status: "error", executionCount: undefined };
+    this.#settle();
+  }
+
+  /** The reply came and its idle state will not any more. */
   giveUpOnIdle(): void {
     this.#idle = true;
     this.#settle();

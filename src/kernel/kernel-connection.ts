@@ -153,29 +153,31 @@ export class KernelConnection {
     if (message.type === "kernel_info_reply") this.#answers.get(message.parentId)?.();
     const fenced = this.#fences.get(message.parentId);
     if (fenced !== undefined) {
-      if (isIdle(message)) {
-        this.#fences.delete(message.parentId);
-        fenced.giveUpOnIdle();
-      }
+      if (message.type === "kernel_info_reply") fenced.giveUpOnReply();
+      if (isIdle(message)) fenced.giveUpOnIdle();
       return;
     }
     const execution = this.#executions.get(message.parentId);
     if (execution === undefined) return;
     execution.handle(message);
-    if (message.type === "execute_reply") this.#fence(execution);
+    if (message.type === "execute_reply" || isIdle(message)) this.#fence(execution);
   }
 
   /**
-   * iopub keeps its order, so the idle state of a request sent after the reply proves that the cell's own idle, if it
-   * has not come by then, was lost. The fence is rarely needed, and the next cell would wait behind it: so not at once.
+   * Both channels keep their order, so the reply to a request sent after one half of a cell's end, and the idle state of
+   * that request, prove that the other half, if it has not come by then, never will: a message was lost, or an interrupt
+   * hit the kernel between two cells. The fence is rarely needed, and the next cell would wait behind it: so not at once.
    */
   #fence(execution: Execution): void {
+    const fence = kernelRequest("shell", "kernel_info_request", {});
     const timer = setTimeout(() => {
-      const fence = kernelRequest("shell", "kernel_info_request", {});
       this.#fences.set(fence.id, execution);
       this.#socket.send(encodeRequest(fence, this.#session));
     }, FENCE_DELAY_MS);
-    void execution.done.finally(() => clearTimeout(timer));
+    void execution.done.finally(() => {
+      clearTimeout(timer);
+      this.#fences.delete(fence.id);
+    });
   }
 }
 

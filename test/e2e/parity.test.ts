@@ -39,7 +39,7 @@ test.for([
     "import sys\nfor i in range(3): print(i); print(-i, file=sys.stderr)",
     "0\n0\n1\n-1\n2\n-2",
   ],
-  ["the last value", "_ == 4 or _", "4"],
+  ["the last value", "_ * 2", "8"],
   ["KERNEL_ENV_X as X", "import os; os.environ['X']", "'from outside'"],
   ["a line of 500,000 characters", "print('x' * 500_000)", "x".repeat(500_000)],
   ["50,000 lines", "for i in range(50_000): print('line')", Array.from({ length: 50_000 }, () => "line").join("\n")],
@@ -52,7 +52,7 @@ test.for([
   ["no colours of ls", "!ls --color=auto -d /tmp", "/tmp"],
   ["no colours of subprocesses", "!echo $TERM $NO_COLOR", "dumb 1"],
 ] as const)("a cell shows %s", async ([, code, text]) => {
-  if (code.startsWith("_ ==")) await client.cell("4");
+  if (code.startsWith("_")) await client.cell("4");
   expect(await client.text(code, { max_output_chars: 1_000_000 })).toBe(text);
 });
 

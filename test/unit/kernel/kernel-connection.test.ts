@@ -50,6 +50,10 @@ describe("a cell's messages", () => {
     expect(await play(line.busy, line.out("a"), line.reply)).toMatchObject({ status: "ok", output: { text: "a" } });
   });
 
+  test("are complete without a reply that an interrupt swallowed, by the fence", async () => {
+    expect(await play(line.busy, line.out("a"), line.idle)).toMatchObject({ status: "error", output: { text: "a" } });
+  });
+
   test("are not mixed with those of another parent", async () => {
     const foreign = { ...line.out("foreign"), parent: "somebody-else" };
     const foreignIdle = { ...line.idle, parent: "somebody-else" };
