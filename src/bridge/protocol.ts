@@ -1,8 +1,12 @@
 import { z } from "zod";
 import { type ErrorCode, IpyboxError } from "../common/errors.ts";
+import { isDeeperThan } from "../common/json-depth.ts";
 
 /** The longest frame in either direction, its newline not counted. */
 export const MAX_FRAME_BYTES = 16 * 1024 * 1024;
+
+/** Of arguments: what they go through later is recursive. */
+const MAX_DEPTH = 500;
 
 /** What went wrong with a call, for the kernel's client to choose an exception class by. */
 export type ErrorKind =
@@ -22,7 +26,10 @@ export const incomingMessage = z.object({
 export const toolCallParams = z.object({
   server: z.string().max(64),
   tool: z.string().max(1024),
-  arguments: z.record(z.string(), z.unknown()).default({}),
+  arguments: z
+    .record(z.string(), z.unknown())
+    .refine((value) => !isDeeperThan(MAX_DEPTH, value), `nested more than ${MAX_DEPTH} levels deep`)
+    .default({}),
 });
 
 export const installParams = z.object({ requirement: z.string().max(4096) });

@@ -1,5 +1,6 @@
 import type { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { z } from "zod";
+import { isDeeperThan } from "../common/json-depth.ts";
 
 /** A tool as its server lists it. Schemas are hostile input that nothing here looks into. */
 export interface UpstreamTool {
@@ -76,7 +77,7 @@ function addTool(item: unknown, tools: Map<string, UpstreamTool>, warnings: stri
 }
 
 function withoutDeepSchemas(tool: z.infer<typeof listedTool>, warnings: string[]): z.infer<typeof listedTool> {
-  const isDeep = (schema: unknown) => depthExceeds(schema, MAX_SCHEMA_DEPTH);
+  const isDeep = (schema: unknown) => isDeeperThan(MAX_SCHEMA_DEPTH, schema);
   const { inputSchema, outputSchema, ...rest } = tool;
   if (![inputSchema, outputSchema, tool.annotations].some(isDeep)) return tool;
   warnings.push(`A schema of ${tool.name} is nested deeper than ${MAX_SCHEMA_DEPTH} levels and counts as none`);
@@ -86,20 +87,6 @@ function withoutDeepSchemas(tool: z.infer<typeof listedTool>, warnings: string[]
     outputSchema: isDeep(outputSchema) ? undefined : outputSchema,
     annotations: isDeep(tool.annotations) ? undefined : tool.annotations,
   };
-}
-
-/** Level by level, since recursion is what a deep value would exhaust. */
-function depthExceeds(value: unknown, limit: number): boolean {
-  let level: object[] = isContainer(value) ? [value] : [];
-  for (let depth = 0; level.length > 0; depth += 1) {
-    if (depth === limit) return true;
-    level = level.flatMap((container) => Object.values(container).filter(isContainer));
-  }
-  return false;
-}
-
-function isContainer(value: unknown): value is object {
-  return typeof value === "object" && value !== null;
 }
 
 type Defined<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
