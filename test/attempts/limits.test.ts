@@ -13,7 +13,7 @@ beforeAll(async () => {
 afterAll(() => attacked[Symbol.asyncDispose]());
 
 /** The session works, and the host does: the next cell is answered. */
-const works = async () => expect(await attacked.client.text("6 * 7")).toBe("42");
+const works = async () => expect(await attacked.client.text("6 * 7")).toMatch(/^42/);
 
 describe("limits: a cell that", () => {
   test("starts processes without end meets the limit, and the session goes on", async () => {

@@ -1,6 +1,7 @@
 import { chown, mkdir, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { currentProcess, formatIdentity } from "../../../src/common/process-identity.ts";
 import type { Sandbox, SandboxSpec } from "../../../src/sandbox/engine.ts";
 import { type DockerUnderTest, docker, GID, makeDockerUnderTest, runInside, UID } from "./docker-harness.ts";
 
@@ -64,6 +65,103 @@ describe("a container of a session", () => {
     expect(Config.Env.map((entry) => entry.split("=")[0]).sort()).toEqual(["HOME", "LANG", "PATH", "USER"]);
   });
 });
+
+describe("what the engine says of a session's container", () => {
+  it("is what spec and documentation say, setting by setting", async () => {
+    const workspace = await subject.makeWorkspace();
+    await mkdir(join(workspace.path, ".git"));
+    await writeFile(join(workspace.path, ".env"), "KEY=1");
+    const spec = await subject.newSpec({
+      workspace: { ...workspace, masked: [join(workspace.path, ".env")], protected: [join(workspace.path, ".git")] },
+    });
+    await using sandbox = await launch(spec);
+    const found = await docker.getContainer(`ipybox-${sandbox.id}`).inspect();
+    const { Config, HostConfig, Mounts, Name } = found;
+    const options = HostConfig as typeof HostConfig & { readonly MaskedPaths?: readonly string[] };
+    const mounted = Mounts.map(({ Destination, RW, Type }) => `${Destination} ${RW ? "rw" : "ro"} ${Type}`).sort();
+    const inWorkspace = ["", "/.env", "/.git"].map((name) => workspace.path + name);
+    const rows: readonly Row[] = [
+      ["NetworkMode", HostConfig.NetworkMode, "none", "nothing but a loopback of its own"],
+      ["CapDrop", HostConfig.CapDrop, ["ALL"], "not even root inside has a power"],
+      ["CapAdd", HostConfig.CapAdd ?? [], [], "and none is given back"],
+      ["Privileged", HostConfig.Privileged, false, "devices and profiles stay as they are"],
+      ["SecurityOpt", HostConfig.SecurityOpt, ["no-new-privileges"], "no setuid program helps; default seccomp holds"],
+      ["seccomp filters", await shell(sandbox, "awk '/Seccomp_filters/{print $2}' /proc/1/status"), "2", "ours on it"],
+      ["ReadonlyRootfs", HostConfig.ReadonlyRootfs, true, "the image can't be changed from inside"],
+      ["MaskedPaths", (options.MaskedPaths ?? []).includes("/proc/kcore"), true, "the engine's masks of /proc hold"],
+      ["PidMode", HostConfig.PidMode, "", "its own processes only"],
+      ["IpcMode", HostConfig.IpcMode, "private", "its own shared memory only"],
+      ["UTSMode", HostConfig.UTSMode, "", "its own hostname only"],
+      ["UsernsMode", HostConfig.UsernsMode, "", "what the engine does by default"],
+      ["Devices", HostConfig.Devices ?? [], [], "none of the host's"],
+      ["Tmpfs /tmp", HostConfig.Tmpfs?.["/tmp"], expect.stringMatching(/\bexec\b.*size=67108864/), "people compile"],
+      ["Tmpfs home", HostConfig.Tmpfs?.["/home/ipybox"], expect.stringMatching(/\bexec\b.*size=67108864/), "likewise"],
+      ["Memory", HostConfig.Memory, 1024 ** 3, "--memory"],
+      ["MemorySwap", HostConfig.MemorySwap, 1024 ** 3, "no swap beyond it"],
+      ["NanoCpus", HostConfig.NanoCpus, expect.any(Number), "--cpus, at most what the engine has"],
+      ["PidsLimit", HostConfig.PidsLimit, 256, "--pids, against fork bombs"],
+      [
+        "Ulimits",
+        HostConfig.Ulimits?.map(({ Name: name, Hard }) => `${name}=${Hard}`).sort(),
+        ["core=0", "nofile=16384"],
+        "no cores",
+      ],
+      ["LogConfig", HostConfig.LogConfig, { Type: "json-file", Config: { "max-file": "1", "max-size": "1m" } }, "1 MB"],
+      ["AutoRemove", HostConfig.AutoRemove, true, "it goes with its last process"],
+      ["Init", HostConfig.Init, false, "PID 1 is our own init, which can't be stopped"],
+      [
+        "Entrypoint",
+        Config.Entrypoint,
+        expect.arrayContaining(["-I", "ipybox_sandbox.init"]),
+        "nothing of a cell's is imported",
+      ],
+      ["PortBindings", HostConfig.PortBindings ?? {}, {}, "nobody can connect to it"],
+      ["VolumesFrom", HostConfig.VolumesFrom ?? [], [], "no mount but those below"],
+      ["Hostname", Config.Hostname, "ipybox", "says nothing of the host"],
+      ["User", Config.User, `${UID}:${GID}`, "files belong to the user"],
+      ["Env", Config.Env.map((entry) => entry.split("=")[0]).sort(), ["HOME", "LANG", "PATH", "USER"], "the image's"],
+      ["Cmd", Config.Cmd, [], "what to do is said over the lifeline"],
+      ["OpenStdin", Config.OpenStdin, false, "no way in"],
+      ["Name", Name, `/ipybox-${spec.sessionId}`, "ipybox ps, and people"],
+      [
+        "Labels",
+        Object.entries(Config.Labels)
+          .filter(([name]) => !name.startsWith("io.ipybox.image"))
+          .sort(),
+        [
+          ["io.ipybox.owner", formatIdentity(currentProcess())],
+          ["io.ipybox.role", "session"],
+          ["io.ipybox.session", spec.sessionId],
+          ["io.ipybox.workspace", workspace.path],
+        ],
+        "whose it is, and whether that one lives",
+      ],
+      [
+        "Mounts",
+        mounted,
+        [
+          ...inWorkspace
+            .concat("/workspace", "/workspace/.env", "/workspace/.git")
+            .map((path) => (/\.(env|git)$/.test(path) ? `${path} ro bind` : `${path} rw bind`)),
+          "/run/ipybox ro bind",
+          "/opt/ipybox/packages ro volume",
+        ].sort(),
+        "never the engine's socket, never our state",
+      ],
+      [
+        "Propagation",
+        [...new Set(Mounts.map((mount) => mount.Propagation))].sort(),
+        ["", "rprivate"],
+        "no mount comes later",
+      ],
+    ];
+    console.log(rows.map(([setting, value, , why]) => `${setting} = ${JSON.stringify(value)}  (${why})`).join("\n"));
+    for (const [setting, value, expected] of rows) expect({ [setting]: value }).toEqual({ [setting]: expected });
+  });
+});
+
+/** Setting, value, what it must be, why. */
+type Row = readonly [setting: string, value: unknown, expected: unknown, why: string];
 
 describe("masks and protections", () => {
   let sandbox: Sandbox;

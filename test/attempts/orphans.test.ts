@@ -1,0 +1,236 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { Readable } from "node:stream";
+
+import { afterEach, beforeEach, describe, expect, inject, test } from "vitest";
+
+import { baseEnvironment, TestDirectory, upstream } from "../helpers/client.ts";
+import { containersOf, docker, SessionUnderAttack } from "./session-under-attack.ts";
+
+const GONE_WITHIN_MS = 5000;
+
+/** A server that is spoken to line by line, so that it can be killed at any point. */
+class Victim implements Disposable {
+  readonly directory = new TestDirectory();
+  readonly workspace = this.directory.make("workspace");
+  readonly run = this.directory.make("run");
+  readonly mark = `mark-${this.directory.path}`;
+  readonly server: ChildProcess;
+  #id = 0;
+
+  constructor(args: readonly string[] = []) {
+    this.server = spawn(inject("ipyboxBin"), ["--workspace", this.workspace, "--log-level", "debug", ...args], {
+      env: { ...baseEnvironment(this.directory), XDG_RUNTIME_DIR: this.run, MARK: this.mark },
+      stdio: ["pipe", "pipe", "pipe"],
+    });
+    this.server.stdin?.on("error", () => undefined);
+    const clientInfo = { name: "test", version: "1" };
+    this.send("initialize", { protocolVersion: "2025-06-18", capabilities: {}, clientInfo });
+    this.#write({ jsonrpc: "2.0", method: "notifications/initialized" });
+  }
+
+  /** The answer to a call. */
+  async call(name: string, args: object): Promise<string> {
+    const id = this.send("tools/call", { name, arguments: args });
+    if (this.server.stdout === null) throw new Error("no output");
+    for await (const line of createInterface({ input: this.server.stdout })) {
+      if ((JSON.parse(line) as { id?: number }).id === id) return line;
+    }
+    throw new Error("the server ended");
+  }
+
+  send(method: string, params: object): number {
+    const id = ++this.#id;
+    this.#write({ jsonrpc: "2.0", id, method, params });
+    return id;
+  }
+
+  cell(code: string): number {
+    return this.send("tools/call", { name: "execute_ipython_cell", arguments: { code } });
+  }
+
+  async kill(): Promise<void> {
+    const gone = once(this.server, "exit");
+    this.server.kill("SIGKILL");
+    await gone;
+  }
+
+  /** Containers, processes with its mark, and run directories. */
+  async leftovers(): Promise<string[]> {
+    const base = join(this.run, "ipybox");
+    return [
+      ...(await containersOf(this.workspace)).map((container) => `container ${container.Status}`),
+      ...processesWith(this.mark),
+      ...(existsSync(base) ? readdirSync(base) : []),
+    ];
+  }
+
+  #write(message: object): void {
+    this.server.stdin?.write(`${JSON.stringify(message)}\n`);
+  }
+
+  [Symbol.dispose](): void {
+    this.server.kill("SIGKILL");
+    this.directory[Symbol.dispose]();
+  }
+}
+
+let victim: Victim;
+beforeEach(() => {
+  victim = new Victim();
+});
+afterEach(() => victim[Symbol.dispose]());
+
+/** Resolves when the engine says `action` of a container of the victim's. */
+async function engineSays(action: "create" | "start"): Promise<void> {
+  const filters = JSON.stringify({ event: [action], label: [`io.ipybox.workspace=${victim.workspace}`] });
+  const events = Readable.from(await docker.getEvents({ filters }));
+  await once(events, "data");
+  events.on("error", () => undefined).destroy();
+}
+
+const appears = (path: string): Promise<void> => expect.poll(() => existsSync(path), { timeout: 60_000 }).toBe(true);
+const made = (name: string) => appears(join(victim.workspace, name));
+
+describe("a server that is killed leaves no container, process or directory", () => {
+  test.for([
+    ["while it connects to the engine", () => Promise.resolve()],
+    ["when its run directory is there", () => appears(join(victim.run, "ipybox"))],
+    ["when its container has just started", () => engineSays("start")],
+    [
+      "while it waits for the gateway",
+      async () => {
+        await engineSays("start");
+        await expect.poll(() => containersOf(victim.workspace)).toHaveLength(1);
+      },
+    ],
+    [
+      "while its first cell waits for a kernel",
+      async () => {
+        victim.cell("1");
+        await engineSays("start");
+      },
+    ],
+    [
+      "in a cell that has children and ignores signals",
+      async () => {
+        victim.cell(`import os, signal, subprocess
+signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.signal(signal.SIGINT, signal.SIG_IGN)
+for _ in range(5): subprocess.Popen(["setsid", "sleep", "1000"])
+open("running", "w").close()
+while True: pass`);
+        await made("running");
+      },
+    ],
+    [
+      "in a registration, with an upstream that ignores the end of its input",
+      async () => {
+        const script = `process.stdin.on("end", () => undefined); process.on("SIGTERM", () => undefined); setInterval(() => undefined, 1000);
+require("node:fs").writeFileSync(process.argv[1], "")`;
+        const params = {
+          command: process.execPath,
+          args: ["-e", script, join(victim.directory.path, "up")],
+          env: { MARK: "${MARK}" },
+        };
+        victim.send("tools/call", {
+          name: "register_mcp_server",
+          arguments: { server_name: "stubborn", server_params: params },
+        });
+        await appears(join(victim.directory.path, "up"));
+      },
+    ],
+    [
+      "in an install",
+      async () => {
+        victim.send("tools/call", { name: "install_package", arguments: { package_name: "cowsay==6.1" } });
+        const installers = async () =>
+          (await containersOf(victim.workspace)).filter(
+            ({ Labels, State }) => Labels["io.ipybox.role"] === "installer" && State === "running",
+          );
+        await expect.poll(installers, { timeout: 60_000 }).toHaveLength(1);
+      },
+    ],
+    [
+      "in its shutdown",
+      async () => {
+        await victim.call("execute_ipython_cell", { code: "1" });
+        victim.server.stdin?.end();
+      },
+    ],
+  ] as const)("%s", async ([, reached]) => {
+    await reached();
+    await victim.kill();
+    await expect.poll(() => victim.leftovers(), { timeout: GONE_WITHIN_MS }).toEqual([]);
+  });
+
+  test("between the creation of its container and the start, beyond the next start of any server", async () => {
+    await engineSays("create");
+    await victim.kill();
+    await using next = await SessionUnderAttack.open();
+    expect(next.containerId).not.toBe("");
+    await expect.poll(() => victim.leftovers(), { timeout: GONE_WITHIN_MS }).toEqual([]);
+  });
+});
+
+describe("a client that is killed", () => {
+  test("takes its server and all of that with it", async () => {
+    const script = `const { spawn } = require("node:child_process");
+const server = spawn(process.argv[1], ["--workspace", process.argv[2]], { stdio: ["pipe", "ignore", "ignore"] });
+server.stdin.write(process.argv[3]); setInterval(() => undefined, 1000);`;
+    const initialize = { protocolVersion: "2025-06-18", capabilities: {}, clientInfo: { name: "test", version: "1" } };
+    const call = { name: "execute_ipython_cell", arguments: { code: "open('up', 'w').close()\nwhile True: pass" } };
+    const lines = [
+      { jsonrpc: "2.0", id: 1, method: "initialize", params: initialize },
+      { jsonrpc: "2.0", method: "notifications/initialized" },
+      { jsonrpc: "2.0", id: 2, method: "tools/call", params: call },
+    ];
+    const input = lines.map((line) => `${JSON.stringify(line)}\n`).join("");
+    await victim.kill();
+    const client = spawn(process.execPath, ["-e", script, inject("ipyboxBin"), victim.workspace, input], {
+      env: { ...baseEnvironment(victim.directory), XDG_RUNTIME_DIR: victim.run, MARK: victim.mark },
+      stdio: "ignore",
+    });
+    await made("up");
+    client.kill("SIGKILL");
+    await expect.poll(() => victim.leftovers(), { timeout: GONE_WITHIN_MS }).toEqual([]);
+  });
+});
+
+describe("two servers", () => {
+  test("sweep only the dead: one that starts leaves the other's sandbox and its variables alone", async () => {
+    await using living = await SessionUnderAttack.open();
+    await living.client.text("kept = 1");
+    await victim.call("execute_ipython_cell", { code: "1" });
+    await victim.kill();
+    await using next = await SessionUnderAttack.open();
+    await expect.poll(() => victim.leftovers(), { timeout: GONE_WITHIN_MS }).toEqual([]);
+    expect(next.containerId).not.toBe(living.containerId);
+    expect(await living.client.text("kept")).toBe("1");
+  });
+
+  test("and an upstream with children of its own is gone with its server", async () => {
+    const params = {
+      command: "sh",
+      args: ["-c", `sleep 1000 & exec ${[upstream("memory").command, ...upstream("memory").args].join(" ")}`],
+      env: { MARK: "${MARK}" },
+    };
+    const said = await victim.call("register_mcp_server", { server_name: "memory", server_params: params });
+    expect(said).toContain("read_graph");
+    await victim.kill();
+    await expect.poll(() => victim.leftovers(), { timeout: GONE_WITHIN_MS }).toEqual([]);
+  });
+});
+
+function processesWith(mark: string): string[] {
+  return readdirSync("/proc").filter((pid) => {
+    if (!/^\d+$/.test(pid)) return false;
+    try {
+      return readFileSync(`/proc/${pid}/environ`, "latin1").includes(mark);
+    } catch {
+      return false; // it ended just now, or is another user's
+    }
+  });
+}

