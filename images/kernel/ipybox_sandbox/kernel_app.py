@@ -25,6 +25,8 @@ from ipybox_sandbox.output import CapturedStream, OutputThread
 
 _CONFIG = Config(
     {
+        # A pause before each reply, for clients that stop there. Ours waits for the idle state behind the output.
+        "Kernel": {"_execute_sleep": 0.0},
         "HistoryManager": {"enabled": False},
         "InteractiveShell": {"colors": "nocolor"},
         "InteractiveShellApp": {"ignore_cwd": True},
