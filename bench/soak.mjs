@@ -11,7 +11,8 @@ const [resets = 1_000, cells = 100_000] = process.argv.slice(2).map(Number);
 const main = join(import.meta.dirname, "../dist/cli/main.js");
 const session = await Session.open({
   command: process.execPath,
-  args: ["--", main],
+  // A small heap: V8 would let garbage pile up, and what stays would not be seen.
+  args: ["--max-old-space-size=64", "--", main],
   environment: (base) => ({ XDG_STATE_HOME: join(base, "state") }),
 });
 const execute = (code) => session.call("execute_ipython_cell", { code });
@@ -27,7 +28,7 @@ try {
   const flat = [await soak("cells", cells), await soak("resets", resets)].every(Boolean);
   process.exitCode = flat ? 0 : 1;
 } finally {
-  await session.close();
+  await session[Symbol.asyncDispose]();
 }
 
 async function soak(name, count) {
@@ -42,7 +43,7 @@ async function soak(name, count) {
   }
   console.log(name, `${((performance.now() - startedAt) / count).toFixed(1)} ms each`);
   // The first tenth warms up: caches fill, code is compiled.
-  const [, early, late] = [undefined, figures[1] ?? figures[0], figures.at(-1)];
+  const [early, late] = [figures[1] ?? figures[0], figures.at(-1)];
   const grown = Object.keys(late).filter((key) => late[key] > early[key] * 1.25 + 20);
   if (grown.length > 0) console.log(name, "grew:", grown.join(", "));
   return grown.length === 0;
