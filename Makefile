@@ -31,8 +31,9 @@ image: engine build ## Build the kernel image
 bench: engine build ## Measure beside the original ipybox from PyPI; writes bench/results.json
 	@node bench/run.mjs
 
-soak: engine build ## 100,000 cells and 1,000 resets in one session: memory, descriptors and processes must stay flat
+soak: engine build ## 100,000 cells and 1,000 resets in one session, then 200 sessions killed at random points: nothing may grow or stay
 	@node bench/soak.mjs
+	@node test/soak/sessions.mjs 200
 
 readme: build ## Rewrite the README's generated tables
 	@node docs/readme-tables.mjs

@@ -11,7 +11,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import Docker from "dockerode";
 
 const SIDE_BY_SIDE = 4;
-const LONGEST_LIFE_MS = 6000;
+const LONGEST_LIFE_MS = 9000;
 const GONE_WITHIN_MS = 5000;
 const count = Number(process.argv[2] ?? 200);
 const seed = Number(process.argv[3] ?? Date.now() % 1_000_000);
