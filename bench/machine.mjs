@@ -16,7 +16,7 @@ export function describeMachine() {
 }
 
 /** What else the machine had to do: figures of a busy machine say little. */
-export function processorsInUse() {
+export function watchLoad() {
   const before = loadavg()[0];
   return () => `load ${before.toFixed(1)} before, ${loadavg()[0].toFixed(1)} after`;
 }

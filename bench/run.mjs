@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 
-import { describeMachine, processorsInUse } from "./machine.mjs";
+import { describeMachine, watchLoad } from "./machine.mjs";
 import { formatTable } from "./report.mjs";
 import { summarize } from "./statistics.mjs";
 import { NotThere, ours, peer, prune } from "./subjects.mjs";
@@ -72,7 +72,7 @@ async function measure({ name, unit, target, run }) {
 
 /** Samples of one side; none where it does not have the operation, or loses what is asked of it. */
 async function samplesOf(run, subject) {
-  const load = processorsInUse();
+  const load = watchLoad();
   try {
     const measured = await run(subject);
     const { samples, note } = Array.isArray(measured) ? { samples: measured } : measured;

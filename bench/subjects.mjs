@@ -38,6 +38,7 @@ export function peer() {
   const python = join(environment, "bin/python");
   const complete = join(environment, ".complete");
   if (!existsSync(complete)) {
+    rmSync(environment, { recursive: true, force: true }); // one that was not finished
     mkdirSync(environment, { recursive: true });
     run("python3", ["-m", "venv", environment]);
     run(python, ["-m", "pip", "install", "--quiet", ...PEER_PACKAGES]);

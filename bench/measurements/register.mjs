@@ -1,5 +1,3 @@
-import { setTimeout } from "node:timers/promises";
-
 import { repeat, timed, withSession } from "../session.mjs";
 import { upstream } from "../upstream-params.mjs";
 
@@ -13,10 +11,9 @@ export const measurement = {
   run: (subject) =>
     withSession(subject, async (session) => {
       await session.cell("1");
-      await setTimeout(3000); // until the generator is warm
       const register = (name, tools) =>
         timed(() => session.call("register_mcp_server", { server_name: name, server_params: upstream(tools, name) }));
-      await register("warm_up", 1);
+      await register("warm_up", 1); // starts the generator
       return repeat(subject.isOurs ? 10 : 3, async (index) => {
         const few = await register(`few_${index}`, 0);
         return ((await register(`many_${index}`, TOOLS)) - few) / TOOLS;
