@@ -4,7 +4,7 @@ import { freemem } from "node:os";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { textOf } from "../helpers/client.ts";
-import { docker, SessionUnderAttack, withoutWalls } from "./session-under-attack.ts";
+import { SessionUnderAttack, withoutWalls } from "./session-under-attack.ts";
 
 let attacked: SessionUnderAttack;
 beforeAll(async () => {
@@ -50,10 +50,7 @@ while True:
     );
     expect(result.isError).toBe(true);
     await works();
-    const { Processes } = (await docker
-      .getContainer(attacked.containerId)
-      .top()
-      .catch(() => ({ Processes: [] }))) as { Processes: unknown[] };
+    const { Processes } = (await (await attacked.container()).top()) as { Processes: unknown[] };
     expect(Processes.length).toBeLessThan(20);
   });
 
@@ -120,7 +117,7 @@ with open("/proc/1/fd/1", "wb", buffering=0) as log:
     for _ in range(1 << 14): log.write(block)`);
     // Not even that much: init is not dumpable, so its output can't be opened.
     expect(textOf(result)).toContain("PermissionError");
-    const { LogPath } = await docker.getContainer(attacked.containerId).inspect();
+    const { LogPath } = await (await attacked.container()).inspect();
     const size = Number(execFileSync("stat", ["-c", "%s", LogPath], { encoding: "utf8" }));
     expect(size).toBeLessThan(1_100_000);
     expect(await withoutWalls(attacked.image, `os.write(os.open("/proc/1/fd/1", os.O_WRONLY), b"")`)).toBe(

@@ -3,12 +3,14 @@ import { join } from "node:path";
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
+import { upstream } from "../helpers/client.ts";
 import { containersOf, SessionUnderAttack, withoutWalls } from "./session-under-attack.ts";
 
 let attacked: SessionUnderAttack;
 beforeAll(async () => {
   attacked = await SessionUnderAttack.open();
-  await attacked.client.call("reset"); // a spare has been made by then
+  await attacked.client.call("register_mcp_server", { server_name: "memory", server_params: upstream("memory") });
+  await attacked.client.call("reset"); // a spare has been made by then, and the generator is there
   await attacked.client.text("1");
 });
 afterAll(() => attacked[Symbol.asyncDispose]());

@@ -21,6 +21,7 @@ export class SessionUnderAttack implements AsyncDisposable {
   readonly client: TestClient;
   /** The kernel image that its sandbox runs. */
   readonly image: string;
+  /** Of its first sandbox. */
   readonly containerId: string;
 
   private constructor(directory: TestDirectory, client: TestClient, found: { Id: string; Image: string }) {
@@ -49,6 +50,13 @@ export class SessionUnderAttack implements AsyncDisposable {
 
   get workspace(): string {
     return this.client.workspace;
+  }
+
+  /** The container of the moment: one that could not be saved any other way is replaced. */
+  async container(): Promise<Docker.Container> {
+    const [found] = await containersOf(this.workspace);
+    if (found === undefined) throw new Error("the session has no container");
+    return docker.getContainer(found.Id);
   }
 
   /** Runs `code` in a cell: `succeeded: <value of its last expression>` or `refused: <exception>`. */

@@ -120,7 +120,7 @@ describe("what the engine says of a session's container", () => {
       ["Hostname", Config.Hostname, "ipybox", "says nothing of the host"],
       ["User", Config.User, `${UID}:${GID}`, "files belong to the user"],
       ["Env", Config.Env.map((entry) => entry.split("=")[0]).sort(), ["HOME", "LANG", "PATH", "USER"], "the image's"],
-      ["Cmd", Config.Cmd, [], "what to do is said over the lifeline"],
+      ["Cmd", [Config.Cmd].flat().filter(Boolean), [], "what to do is said over the lifeline"],
       ["OpenStdin", Config.OpenStdin, false, "no way in"],
       ["Name", Name, `/ipybox-${spec.sessionId}`, "ipybox ps, and people"],
       [
