@@ -1,12 +1,17 @@
 import { existsSync } from "node:fs";
 import { isAbsolute } from "node:path";
 import { IpyboxError } from "../common/errors.ts";
+import { isDeeperThan } from "../common/json-depth.ts";
 import type { Variables } from "./placeholders.ts";
 
 /** Takes secrets out of whatever an upstream says. */
 export interface Redactor {
   text(text: string): string;
-  /** Every string of a JSON value, keys included; the very same value where there is nothing to look for. */
+  /**
+   * Every string of a JSON value, keys included; the very same value where there is nothing to look for.
+   *
+   * @throws IpyboxError `tool-failed` for a value nested so deep that nothing could be done with it.
+   */
   json<T>(value: T): T;
 }
 
@@ -37,7 +42,7 @@ export function createRedactor(options: RedactionOptions): Redactor {
       for (const form of formsOf(secret)) if (!names.has(form)) names.set(form, name);
     }
   }
-  if (names.size === 0) return { text: (text) => text, json: (value) => value };
+  if (names.size === 0) return { text: (text) => text, json: (value) => shallow(value) };
 
   // Longest first, so that a value is not replaced by the name of another that it begins with.
   const forms = [...names.keys()].sort((a, b) => b.length - a.length);
@@ -46,7 +51,7 @@ export function createRedactor(options: RedactionOptions): Redactor {
   return {
     text,
     // redactStrings keeps the shape: strings become strings, everything else is copied.
-    json: <T>(value: T) => redactStrings(value, text, 0) as T,
+    json: <T>(value: T) => redactStrings(shallow(value), text) as T,
   };
 }
 
@@ -112,16 +117,17 @@ function base64Forms(secret: string): string[] {
   return [...forms, ...forms.map((form) => form.replaceAll("+", "-").replaceAll("/", "_"))];
 }
 
-function redactStrings(value: unknown, redact: (text: string) => string, depth: number): unknown {
+/** The value, unless recursion over it would not end well. */
+function shallow<T>(value: T): T {
+  if (!isDeeperThan(MAX_DEPTH, value)) return value;
+  throw new IpyboxError("tool-failed", `The server answered with JSON nested more than ${MAX_DEPTH} levels deep`);
+}
+
+function redactStrings(value: unknown, redact: (text: string) => string): unknown {
   if (typeof value === "string") return redact(value);
   if (typeof value !== "object" || value === null) return value;
-  if (depth >= MAX_DEPTH) {
-    throw new IpyboxError("tool-failed", `The server answered with JSON nested more than ${MAX_DEPTH} levels deep`);
-  }
-  if (Array.isArray(value)) return value.map((item) => redactStrings(item, redact, depth + 1));
-  return Object.fromEntries(
-    Object.entries(value).map(([key, item]) => [redact(key), redactStrings(item, redact, depth + 1)]),
-  );
+  if (Array.isArray(value)) return value.map((item) => redactStrings(item, redact));
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [redact(key), redactStrings(item, redact)]));
 }
 
 function escapeRegExp(text: string): string {
