@@ -128,6 +128,8 @@ while True: pass`);
     [
       "in a registration, with an upstream that ignores the end of its input",
       async () => {
+        // The sandbox is up: the moment between its creation and start has a test of its own.
+        await victim.call("execute_ipython_cell", { code: "1" });
         const script = `process.stdin.on("end", () => undefined); process.on("SIGTERM", () => undefined); setInterval(() => undefined, 1000);
 require("node:fs").writeFileSync(process.argv[1], "")`;
         const params = {
