@@ -66,6 +66,14 @@ export class Registry {
     await this.#change((servers) => servers.set(name, server));
   }
 
+  /** A registered server has other tools now; one that is not registered any more stays so. */
+  async setTools(name: string, tools: readonly RegisteredTool[]): Promise<void> {
+    await this.#change((servers) => {
+      const server = servers.get(name);
+      if (server !== undefined) servers.set(name, { ...server, tools: [...tools] });
+    });
+  }
+
   /** Resolves to whether there was one. */
   async remove(name: string): Promise<boolean> {
     return await this.#change((servers) => servers.delete(name));

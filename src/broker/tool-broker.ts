@@ -3,7 +3,7 @@ import { IpyboxError } from "../common/errors.ts";
 import { unknownTool, UnsentCallError } from "./call-errors.ts";
 import { KeptUpstream } from "./kept-upstream.ts";
 import type { OpenedUpstream, OpeningOptions } from "./open-upstream.ts";
-import { type RegisteredServer, Registry } from "./registry.ts";
+import { type RegisteredServer, type RegisteredTool, Registry } from "./registry.ts";
 import { checkServerName, parseServerParams, type ServerParams } from "./server-params.ts";
 import type { UpstreamTool } from "./tool-list.ts";
 import type { ToolCallOptions, ToolResult, Upstream } from "./upstream.ts";
@@ -89,6 +89,11 @@ export class ToolBroker implements AsyncDisposable {
     return await this.#registry.all();
   }
 
+  /** Notes the tools that a server announced, once there is a Python module for each. */
+  async noteTools(name: string, modules: ReadonlyMap<string, string>): Promise<void> {
+    await this.#registry.setTools(name, registeredTools(modules));
+  }
+
   /** Forgets a server and closes its connection. Resolves to whether there was one. */
   async remove(name: string): Promise<boolean> {
     const removed = await this.#registry.remove(name);
@@ -142,7 +147,7 @@ export class ToolBroker implements AsyncDisposable {
       instructions: upstream.instructions,
       warnings: [...earlierWarnings, ...warnings],
       commit: async (modules) => {
-        const tools = [...modules].map(([tool, module]) => ({ name: tool, module }));
+        const tools = registeredTools(modules);
         this.#disposal.signal.throwIfAborted();
         await this.#registry.set(name, { params, tools });
         committed = true;
@@ -197,4 +202,8 @@ export class ToolBroker implements AsyncDisposable {
       hint: `Register it with register_mcp_server. Registered are: ${known === "" ? "none" : known}.`,
     });
   }
+}
+
+function registeredTools(modules: ReadonlyMap<string, string>): RegisteredTool[] {
+  return [...modules].map(([name, module]) => ({ name, module }));
 }

@@ -1,4 +1,10 @@
-import { type CatalogueTool, type GenerateOptions, generateApi, warmUpGenerator } from "../apigen/catalogue.ts";
+import {
+  type CatalogueTool,
+  type GeneratedModule,
+  type GenerateOptions,
+  generateApi,
+  warmUpGenerator,
+} from "../apigen/catalogue.ts";
 import type { ToolBroker } from "../broker/tool-broker.ts";
 import { messageOf } from "../common/errors.ts";
 import type { Logger } from "../common/logger.ts";
@@ -41,7 +47,7 @@ export class ServerRegistrar {
       ...(unknownKeys && { unknownKeys }),
     });
     const modules = await this.#generate(name, registration.tools, options);
-    await registration.commit(new Map(modules.map(({ tool, module }) => [tool, module])));
+    await registration.commit(byTool(modules));
     for (const { module, fallback } of modules) {
       if (fallback !== undefined)
         this.#options.logger.info("a tool's API is not fully typed", { server: name, module, fallback });
@@ -52,7 +58,8 @@ export class ServerRegistrar {
   /** A registered server announced other tools: its API is generated anew in the background. */
   async toolsChanged(name: string, tools: readonly CatalogueTool[], signal: AbortSignal): Promise<void> {
     try {
-      await this.#generate(name, tools, { signal, patient: true, onStep: () => undefined });
+      const modules = await this.#generate(name, tools, { signal, patient: true, onStep: () => undefined });
+      await this.#options.broker.noteTools(name, byTool(modules));
       this.#options.logger.info("generated the API of a server whose tools changed", {
         server: name,
         tools: tools.length,
@@ -84,4 +91,8 @@ export class ServerRegistrar {
     const live = await this.#options.sandbox(options);
     return { post: (path, body, signal) => live.gateway.post(path, body, signal), signal: options.signal };
   }
+}
+
+function byTool(modules: readonly GeneratedModule[]): Map<string, string> {
+  return new Map(modules.map(({ tool, module }) => [tool, module]));
 }
