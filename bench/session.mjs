@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -62,10 +62,10 @@ export class Session {
     return this.call("execute_ipython_cell", { code, ...args }, options);
   }
 
-  /** What a cell measured in itself and printed as JSON. */
+  /** What a cell measured: its variable `samples`. Through a file, since the original loses output now and then. */
   async samples(code) {
-    const text = await this.cell(code, { max_output_chars: 1_000_000 });
-    return JSON.parse(text.trim().split("\n").at(-1));
+    await this.cell(`${code}\nopen("samples.json", "w").write(json.dumps(samples))`);
+    return JSON.parse(readFileSync(join(this.workspace, "samples.json"), "utf8"));
   }
 
   /** Ends the server as a client does, and resolves when its process has ended. */

@@ -13,7 +13,7 @@ with ThreadPoolExecutor(100) as threads:
         results = list(threads.map(lambda index: run(Params(text=str(index))), range(100)))
         samples.append((time.perf_counter() - started) * 1000)
         assert results == [str(index) for index in range(100)]
-print(json.dumps(samples[3:]))
+samples = samples[3:]
 `;
 
 export const measurement = {

@@ -7,7 +7,7 @@ const IMPORT = `
 import json, time, pydantic
 started = time.perf_counter()
 from mcptools.bench.search_0 import Params, run
-print(json.dumps([(time.perf_counter() - started) * 1000]))
+samples = [(time.perf_counter() - started) * 1000]
 `;
 
 export const measurement = {

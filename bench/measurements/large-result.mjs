@@ -9,7 +9,7 @@ for _ in range(25):
     started = time.perf_counter()
     assert len(run(Params(bytes=2**20))) == 2**20
     samples.append((time.perf_counter() - started) * 1000)
-print(json.dumps(samples[5:]))
+samples = samples[5:]
 `;
 
 export const measurement = {

@@ -16,7 +16,7 @@ def measure(count):
         samples.append((time.perf_counter() - started) * 1000)
     return samples
 measure(200)
-print(json.dumps(measure(1000)))
+samples = measure(1000)
 `;
 
 export const measurement = {
