@@ -38,6 +38,7 @@ export class Session {
     transport.stderr.on("data", (chunk) => (log = (log + chunk).slice(-2000)));
     const client = new Client({ name: "bench", version: "1.0.0" });
     await client.connect(transport, { timeout: 120_000 }).catch((error) => {
+      if (directory === undefined) rmSync(base, { recursive: true, force: true });
       throw new Error(`${error.message}\n${log}`, { cause: error });
     });
     return new Session(client, transport, base, directory === undefined);
