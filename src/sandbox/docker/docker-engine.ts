@@ -34,6 +34,7 @@ import { LABEL, packageVolume, type SandboxRole } from "./labels.ts";
 import { LogTail } from "./log-tail.ts";
 import { toShieldedPlaces, workspacePathInside } from "./mounts.ts";
 import { untilReady } from "./readiness.ts";
+import { sweepAfterDeath } from "./sweep-after-death.ts";
 import { SharedPreparation } from "./shared-preparation.ts";
 
 export interface DockerEngineOptions extends Omit<KernelImageOptions, "env"> {
@@ -74,7 +75,7 @@ export class DockerEngine implements AdministeredEngine {
     this.#options = options;
     this.#imageOptions = { ...options, env };
     this.#client = createDockerClient(env);
-    this.#runRoot = new RunRoot(options.runtimeDir);
+    this.#runRoot = new RunRoot(options.runtimeDir, sweepAfterDeath(env));
     this.#image = new SharedPreparation((prepare) => ensureKernelImage(this.#client, this.#imageOptions, prepare));
   }
 

@@ -11,6 +11,12 @@ export interface RunDirectoryOwner {
   readonly gid: number;
 }
 
+/** A command for the watchdog, with its environment. */
+export interface AfterDeath {
+  readonly command: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+}
+
 /** Room for `/<sandbox id>/gateway.sock` below the root, so that socket paths stay under 100 bytes. */
 const MAX_ROOT_BYTES = 44;
 
@@ -20,15 +26,18 @@ const MAX_ROOT_BYTES = 44;
  */
 export class RunRoot implements AsyncDisposable {
   readonly #base: string | undefined;
+  readonly #afterDeath: AfterDeath | undefined;
   #made: Promise<MadeRoot> | undefined;
 
-  constructor(base: string | undefined) {
+  /** `afterDeath` is run by the watchdog, and by it alone, when this process died without disposing. */
+  constructor(base: string | undefined, afterDeath?: AfterDeath) {
     this.#base = base;
+    this.#afterDeath = afterDeath;
   }
 
   /** A new directory in which `owner` can use sockets but list nothing. Remove it with {@link removeRunDirectory}. */
   async make(name: string, owner: RunDirectoryOwner): Promise<string> {
-    this.#made ??= makeRoot(this.#base).catch((error: unknown) => {
+    this.#made ??= makeRoot(this.#base, this.#afterDeath).catch((error: unknown) => {
       this.#made = undefined;
       throw error;
     });
@@ -63,10 +72,10 @@ interface MadeRoot {
   readonly watchdog: ChildProcess;
 }
 
-async function makeRoot(base: string | undefined): Promise<MadeRoot> {
+async function makeRoot(base: string | undefined, afterDeath: AfterDeath | undefined): Promise<MadeRoot> {
   const path = await mkdtemp(join(await chooseBase(base), "ipybox-"));
   try {
-    return { path, watchdog: await startWatchdog(path) };
+    return { path, watchdog: await startWatchdog(path, afterDeath) };
   } catch (error) {
     await removeRunDirectory(path);
     throw error;
@@ -87,13 +96,17 @@ async function chooseBase(base: string | undefined): Promise<string> {
   return Buffer.byteLength(tmpdir()) <= MAX_ROOT_BYTES ? tmpdir() : "/tmp";
 }
 
-/** A shell that waits for the end of its input, which comes when we die whatever the cause, and then removes `path`. */
-async function startWatchdog(path: string): Promise<ChildProcess> {
-  const script = 'trap "" HUP INT QUIT TERM; read -r _; exec rm -rf -- "$0"';
-  const watchdog = spawn("/bin/sh", ["-c", script, path], {
+/**
+ * A shell that waits for the end of its input, which comes when we die whatever the cause. If `path` is still there
+ * then, we did not dispose: it removes `path` and runs the command.
+ */
+async function startWatchdog(path: string, afterDeath: AfterDeath | undefined): Promise<ChildProcess> {
+  const script =
+    'trap "" HUP INT QUIT TERM; read -r _; [ -e "$0" ] || exit 0; rm -rf -- "$0"; [ $# -eq 0 ] || exec "$@"';
+  const watchdog = spawn("/bin/sh", ["-c", script, path, ...(afterDeath?.command ?? [])], {
     cwd: "/",
     detached: true, // in a session of its own: what kills our process group spares it
-    env: { PATH: "/usr/bin:/bin" },
+    env: { PATH: "/usr/bin:/bin", ...afterDeath?.env },
     stdio: ["pipe", "ignore", "ignore"],
   });
   const failed = new Deferred<never>();

@@ -1,0 +1,22 @@
+import { extname } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { AfterDeath } from "../link/run-directory.ts";
+
+const SWEEPER = fileURLToPath(new URL(`./sweep-dead-owners${extname(import.meta.url)}`, import.meta.url));
+const ENGINE_VARIABLES = [
+  "HOME",
+  "DOCKER_HOST",
+  "DOCKER_CONTEXT",
+  "DOCKER_CONFIG",
+  "DOCKER_CERT_PATH",
+  "DOCKER_TLS_VERIFY",
+];
+
+/**
+ * What a server that was killed can't do itself: a container that its last request created, and nobody started, has
+ * no lifeline that would end it.
+ */
+export function sweepAfterDeath(env: Readonly<Record<string, string | undefined>>): AfterDeath {
+  const engine = ENGINE_VARIABLES.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]] as const]));
+  return { command: [process.execPath, "--", SWEEPER], env: Object.fromEntries(engine) };
+}
