@@ -6,7 +6,8 @@ import type { Logger } from "../../common/logger.ts";
 import { within } from "../../common/time.ts";
 import type { SandboxExit } from "../engine.ts";
 import { type DockerClient, statusOf } from "./client.ts";
-import { demultiplex, type LogTail } from "./log-tail.ts";
+import type { LogTail } from "../log-tail.ts";
+import { demultiplex } from "./attach-stream.ts";
 
 /** A started container. Disposing kills and removes it; a container that is gone already is no error. */
 export interface StartedContainer extends AsyncDisposable {

@@ -3,7 +3,7 @@ import { IpyboxError, messageOf } from "../../common/errors.ts";
 import { formatDuration } from "../../common/time.ts";
 import type { Diagnosis } from "../engine-admin.ts";
 import { bootstrapTag, hasImage } from "./base-image.ts";
-import { readCaBundle } from "./build-host.ts";
+import { readCaBundle } from "../build-host.ts";
 import type { DockerClient } from "./client.ts";
 import type { SandboxLimits } from "./isolation.ts";
 import { type KernelImageOptions, kernelImageTag } from "./kernel-image.ts";

@@ -31,11 +31,11 @@ import { listSandboxes, pruneEngine, removeOrphans } from "./inventory.ts";
 import { type SandboxLimits, toCreateOptions } from "./isolation.ts";
 import { ensureKernelImage, type KernelImageOptions, kernelImageTag, userLabel } from "./kernel-image.ts";
 import { LABEL, packageVolume, type SandboxRole } from "./labels.ts";
-import { LogTail } from "./log-tail.ts";
+import { LogTail } from "../log-tail.ts";
 import { toShieldedPlaces, workspacePathInside } from "./mounts.ts";
-import { untilReady } from "./readiness.ts";
+import { untilReady } from "../readiness.ts";
 import { sweepAfterDeath } from "./sweep-after-death.ts";
-import { SharedPreparation } from "./shared-preparation.ts";
+import { SharedPreparation } from "../shared-preparation.ts";
 
 export interface DockerEngineOptions extends Omit<KernelImageOptions, "env"> {
   readonly limits: SandboxLimits;
@@ -101,7 +101,7 @@ export class DockerEngine implements AdministeredEngine {
         onOutput: () => undefined,
       });
       try {
-        await untilReady(started.dock.ready, started, signal);
+        await untilReady(started.dock.ready, { exited: started.container.exited, log: started.log }, signal);
       } catch (error) {
         await this.#undo(started);
         throw error;
@@ -130,7 +130,11 @@ export class DockerEngine implements AdministeredEngine {
         sockets: { "egress.sock": options.onEgressConnection },
         onOutput: options.onOutput,
       });
-      const control = await untilReady(started.dock.control, started, signal);
+      const control = await untilReady(
+        started.dock.control,
+        { exited: started.container.exited, log: started.log },
+        signal,
+      );
       const exit = await orAborted(started.container.exited, signal);
       await within(DRAIN_TIMEOUT_MS, control.ended);
       return { code: control.exitCode ?? exit.code, outOfMemory: exit.outOfMemory };

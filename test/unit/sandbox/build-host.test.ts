@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { proxyArguments, readCaBundle } from "../../../src/sandbox/docker/build-host.ts";
+import { proxyArguments, readCaBundle } from "../../../src/sandbox/build-host.ts";
 
 let directory = "";
 beforeAll(async () => {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { demultiplex, LogTail } from "../../../src/sandbox/docker/log-tail.ts";
+import { demultiplex } from "../../../src/sandbox/docker/attach-stream.ts";
+import { LogTail } from "../../../src/sandbox/log-tail.ts";
 
 function frame(text: string | Buffer, stream = 1): Buffer {
   const payload = Buffer.from(text);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { Deferred } from "../../../src/common/lifecycle.ts";
-import { SharedPreparation } from "../../../src/sandbox/docker/shared-preparation.ts";
+import { SharedPreparation } from "../../../src/sandbox/shared-preparation.ts";
 import type { PrepareOptions } from "../../../src/sandbox/engine.ts";
 
 function setUp() {

@@ -1,23 +1,23 @@
-import { IpyboxError } from "../../common/errors.ts";
-import { withTimeout } from "../../common/time.ts";
-import type { SandboxExit } from "../engine.ts";
-import { orAborted } from "../or-aborted.ts";
-import type { StartedContainer } from "./container.ts";
+import { IpyboxError } from "../common/errors.ts";
+import { withTimeout } from "../common/time.ts";
+import type { SandboxExit } from "./engine.ts";
+import { orAborted } from "./or-aborted.ts";
 import type { LogTail } from "./log-tail.ts";
 
 export interface Startable {
-  readonly container: StartedContainer;
+  /** Resolves when the sandbox has ended, whoever ended it. */
+  readonly exited: Promise<SandboxExit>;
   readonly log: LogTail;
 }
 
-/** From the start of the container to the sign of life. */
+/** From the start of the sandbox to the sign of life. */
 const READY_TIMEOUT_MS = 60_000;
 const LOG_LINES_IN_ERRORS = 10;
 
-/** Waits for a sign of life. Rejects with `sandbox-start-failed` when the container ends first or takes too long. */
+/** Waits for a sign of life. Rejects with `sandbox-start-failed` when the sandbox ends first or takes too long. */
 export async function untilReady<T>(sign: Promise<T>, started: Startable, signal: AbortSignal): Promise<T> {
   const timeout = withTimeout(READY_TIMEOUT_MS);
-  const ended = started.container.exited.then((exit) => Promise.reject(startFailed(describeExit(exit), started.log)));
+  const ended = started.exited.then((exit) => Promise.reject(startFailed(describeExit(exit), started.log)));
   try {
     return await orAborted(Promise.race([sign, ended]), AbortSignal.any([signal, timeout]));
   } catch (error) {

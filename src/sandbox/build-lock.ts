@@ -2,7 +2,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { lock } from "proper-lockfile";
-import { systemCodeOf } from "../../common/errors.ts";
+import { systemCodeOf } from "../common/errors.ts";
 
 export interface BuildLockOptions {
   readonly stateDir: string;
