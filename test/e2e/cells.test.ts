@@ -1,43 +1,34 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 
-import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import { describe, expect } from "vitest";
 
-import { metaOf, TestClient, TestDirectory, textOf } from "../helpers/client.ts";
-
-const directory = new TestDirectory();
-let client: TestClient;
-beforeAll(async () => {
-  client = await TestClient.connect({ bin: inject("ipyboxBin"), directory });
-});
-afterAll(async () => {
-  await client[Symbol.asyncDispose]();
-  directory[Symbol.dispose]();
-});
+import { metaOf, textOf } from "../helpers/client.ts";
+import { test } from "../helpers/session.ts";
 
 describe("a cell", () => {
-  test("answers the value of its last expression", async () => {
+  test("answers the value of its last expression", async ({ client }) => {
     const result = await client.cell("2+2");
     expect(result.content).toEqual([{ type: "text", text: "4" }]);
     expect(metaOf(result)).toMatchObject({ status: "ok", truncated: false, stateKept: true, toolCalls: [] });
   });
 
-  test("answers an empty text when there is no output", async () => {
+  test("answers an empty text when there is no output", async ({ client }) => {
     expect((await client.cell("x = 41")).content).toEqual([{ type: "text", text: "" }]);
   });
 
-  test("sees the variables of earlier ones", async () => {
+  test("sees the variables of earlier ones", async ({ client }) => {
     await client.cell("kept = 41");
     expect(await client.text("kept + 1")).toBe("42");
     expect(await client.text("_")).toBe("42");
   });
 
-  test("keeps stdout, stderr and displays in order", async () => {
+  test("keeps stdout, stderr and displays in order", async ({ client }) => {
     const code = "import sys\nprint('a', end='')\nprint('b', file=sys.stderr)\ndisplay(1)\nprint('c')\n2";
     expect(await client.text(code)).toBe("ab\n1\nc\n2");
   });
 
-  test("shows what was printed before an exception, then the traceback without ANSI", async () => {
+  test("shows what was printed before an exception, then the traceback without ANSI", async ({ client }) => {
     const result = await client.cell("print('before')\n1/0");
     expect(result.isError).toBe(true);
     expect(textOf(result)).toMatch(
@@ -47,7 +38,7 @@ describe("a cell", () => {
     expect(metaOf(result).status).toBe("error");
   });
 
-  test("runs shell commands, cell magics, top-level await and %cd", async () => {
+  test("runs shell commands, cell magics, top-level await and %cd", async ({ client }) => {
     expect(await client.text("!echo hi")).toBe("hi");
     expect(await client.text("%%bash\necho $((1 + 1))")).toBe("2");
     expect(await client.text("import asyncio\nawait asyncio.sleep(0, 'awaited')")).toBe("'awaited'");
@@ -56,17 +47,17 @@ describe("a cell", () => {
     await client.cell(`%cd ${client.workspace}`);
   });
 
-  test("can't ask for input", async () => {
+  test("can't ask for input", async ({ client }) => {
     expect(textOf(await client.cell("input('?')"))).toContain("StdinNotImplementedError");
   });
 
-  test("leaves files that belong to the workspace's user", async () => {
+  test("leaves files that belong to the workspace's user", async ({ client }) => {
     await client.cell("open('made.txt', 'w').write('x')");
     const [file, workspace] = [statSync(join(client.workspace, "made.txt")), statSync(client.workspace)];
     expect([file.uid, file.gid, file.mode & 0o777]).toEqual([workspace.uid, workspace.gid, 0o644]);
   });
 
-  test("answers a plot as an image block and a file", async () => {
+  test("answers a plot as an image block and a file", async ({ client }) => {
     const result = await client.cell(
       "import matplotlib.pyplot as plt\nplt.plot([1, 2, 3])\nplt.show()\nprint('drawn')",
     );
@@ -77,7 +68,7 @@ describe("a cell", () => {
     expect(file.subarray(1, 4).toString()).toBe("PNG");
   });
 
-  test("spills output over its budget into a file that the answer names and links", async () => {
+  test("spills output over its budget into a file that the answer names and links", async ({ client }) => {
     const result = await client.cell("for i in range(5000): print('line', i)", { max_output_chars: 1000 });
     const whole = Array.from({ length: 5000 }, (_, i) => `line ${i}`).join("\n");
     const [, path = ""] =
@@ -93,7 +84,7 @@ describe("a cell", () => {
     expect(contents[0]).toMatchObject({ mimeType: "text/plain", text: whole });
   });
 
-  test("streams its output as progress", async () => {
+  test("streams its output as progress", async ({ client }) => {
     const messages: string[] = [];
     const code = "import time\nfor i in range(3):\n    print('step', i)\n    time.sleep(0.2)";
     await client.cell(code, {}, { onProgress: (message) => messages.push(message) });
@@ -101,7 +92,7 @@ describe("a cell", () => {
     expect(messages.length).toBeGreaterThan(1);
   });
 
-  test("takes numbers that a client sent as text", async () => {
+  test("takes numbers that a client sent as text", async ({ client }) => {
     expect(await client.text("print('x' * 50)", { timeout: "10", max_output_chars: "5" })).toContain(
       "[Output truncated: 5 of 50",
     );
@@ -109,7 +100,7 @@ describe("a cell", () => {
 });
 
 describe("a cell that is stopped", () => {
-  test("is interrupted at its timeout, with partial output and variables kept", async () => {
+  test("is interrupted at its timeout, with partial output and variables kept", async ({ client }) => {
     await client.cell("before = 1");
     const result = await client.cell("import time\nprint('partial')\ntime.sleep(60)", { timeout: 1 });
     expect(textOf(result)).toBe("partial\n[Timed out after 1 s: the cell was interrupted; variables are kept]");
@@ -117,7 +108,7 @@ describe("a cell that is stopped", () => {
     expect(await client.text("before")).toBe("1");
   });
 
-  test("loses its kernel when it can't be interrupted, and the next cell works", async () => {
+  test("loses its kernel when it can't be interrupted, and the next cell works", async ({ client }) => {
     const code =
       "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('stubborn')\nwhile True: time.sleep(1)";
     const result = await client.cell(code, { timeout: 1 });
@@ -126,7 +117,7 @@ describe("a cell that is stopped", () => {
     expect(await client.text("1 + 1")).toBe("2");
   });
 
-  test("ends when the client cancels, and the next cell works at once", async () => {
+  test("ends when the client cancels, and the next cell works at once", async ({ client }) => {
     const cancel = new AbortController();
     const cell = client.cell(
       "print('go')\nimport time\ntime.sleep(60)",
@@ -141,7 +132,7 @@ describe("a cell that is stopped", () => {
   test.for([
     ["an exit", "import os\nos._exit(3)", "exit code 3"],
     ["a segmentation fault", "import ctypes\nctypes.string_at(0)", "SIGSEGV"],
-  ] as const)("answers %s of its kernel with the cause", async ([, code, cause]) => {
+  ] as const)("answers %s of its kernel with the cause", async ([, code, cause], { client }) => {
     const result = await client.cell(`print('last words', flush=True)\n${code}`);
     expect(textOf(result)).toBe(
       `last words\n[The kernel died (${cause}); a new kernel is running; variables and imports are lost]`,
@@ -151,7 +142,7 @@ describe("a cell that is stopped", () => {
   });
 });
 
-test("reset clears variables and background processes, and keeps files", async () => {
+test("reset clears variables and background processes, and keeps files", async ({ client }) => {
   await client.cell(
     "gone = 1\nopen('stays.txt', 'w').close()\nimport subprocess\nsubprocess.Popen(['sleep', '1234'], start_new_session=True)",
   );

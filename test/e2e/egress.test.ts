@@ -5,12 +5,10 @@ import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Server } from "node:net";
 import { join } from "node:path";
 
-import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import { afterAll, describe, expect } from "vitest";
 
-import { TestClient, TestDirectory, textOf } from "../helpers/client.ts";
-
-const directory = new TestDirectory();
-const bin = inject("ipyboxBin");
+import { type TestClient, type TestDirectory, textOf } from "../helpers/client.ts";
+import { test } from "../helpers/session.ts";
 
 /** Servers of this host, on its loopback: what no sandbox may reach unless its user says so. */
 let plain: Server;
@@ -22,7 +20,7 @@ const answer: RequestListener = (request, response) => {
   else response.end(`hello ${request.url ?? ""}`);
 };
 const portOf = (server: Server): number => (server.address() as AddressInfo).port; // listening on a port, so not a path
-const certificate = () => {
+const certificate = (directory: TestDirectory) => {
   const [key, cert] = [join(directory.path, "key.pem"), join(directory.path, "cert.pem")];
   execFileSync(
     "openssl",
@@ -35,8 +33,8 @@ const certificate = () => {
   return { path: cert, key: readFileSync(key), cert: readFileSync(cert) };
 };
 let trusted: string;
-beforeAll(async () => {
-  const { path, key, cert } = certificate();
+test.beforeAll(async ({ directory }) => {
+  const { path, key, cert } = certificate(directory);
   trusted = path;
   plain = createServer(answer);
   secure = createTlsServer({ key, cert }, answer);
@@ -45,7 +43,6 @@ beforeAll(async () => {
 afterAll(() => {
   plain.close();
   secure.close();
-  directory[Symbol.dispose]();
 });
 
 /** `fetch(url)`: what came, or the refusal. The loopback is excepted from proxies, so the exception goes first. */
@@ -62,28 +59,23 @@ def fetch(url):
         return repr(error)
 `;
 
+test.override("options", () => {
+  const ports = [portOf(plain), portOf(secure)];
+  const args = ports.flatMap((port) => ["--allow-private", `localhost:${port}`, "--allow-domain", `127.0.0.1:${port}`]);
+  return { args, env: { SSL_CERT_FILE: trusted } };
+});
+
 describe("with hosts that are allowed", () => {
-  let client: TestClient;
-  const fetch = (url: string) => client.text(`print(fetch('${url}'), end='')`);
-  beforeAll(async () => {
-    const ports = [portOf(plain), portOf(secure)];
-    client = await TestClient.connect({
-      bin,
-      directory,
-      args: ports.flatMap((port) => ["--allow-private", `localhost:${port}`, "--allow-domain", `127.0.0.1:${port}`]),
-      env: { SSL_CERT_FILE: trusted },
-    });
-    await client.text(FETCH);
-  });
-  afterAll(() => client[Symbol.asyncDispose]());
+  const fetch = (client: TestClient, url: string) => client.text(`print(fetch('${url}'), end='')`);
+  test.beforeAll(({ client }) => client.text(FETCH));
 
-  test("HTTP and HTTPS get through, the latter with the host's trust", async () => {
-    expect(await fetch(`http://localhost:${portOf(plain)}/x?y=1`)).toBe("hello /x?y=1");
-    expect(await fetch(`https://localhost:${portOf(secure)}/z`)).toBe("hello /z");
-    expect(await fetch(`http://LOCALHOST.:${portOf(plain)}/dot`)).toBe("hello /dot");
+  test("HTTP and HTTPS get through, the latter with the host's trust", async ({ client }) => {
+    expect(await fetch(client, `http://localhost:${portOf(plain)}/x?y=1`)).toBe("hello /x?y=1");
+    expect(await fetch(client, `https://localhost:${portOf(secure)}/z`)).toBe("hello /z");
+    expect(await fetch(client, `http://LOCALHOST.:${portOf(plain)}/dot`)).toBe("hello /dot");
   });
 
-  test("every kernel is told the way, in both spellings", async () => {
+  test("every kernel is told the way, in both spellings", async ({ client }) => {
     await client.call("reset");
     const names = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "NO_PROXY", "no_proxy"];
     expect(await client.text(`import os; [os.environ[n].split(':')[0] for n in ${JSON.stringify(names)}]`)).toBe(
@@ -101,16 +93,19 @@ describe("with hosts that are allowed", () => {
     ["a hexadecimal address", () => `http://0x7f.1:${portOf(plain)}/`, "403 '0x7f.1' is no host name"],
     ["an IPv4 address in IPv6", () => `http://[::ffff:127.0.0.1]:${portOf(plain)}/`, "is not admitted"],
     ["a redirect to elsewhere", () => `http://localhost:${portOf(plain)}/away`, "403 169.254.169.254:80 is not"],
-  ] as [string, () => string, string][])("%s is refused with the way to admit it", async ([, url, expected]) => {
-    expect(await fetch(url())).toContain(expected);
-  });
+  ] as [string, () => string, string][])(
+    "%s is refused with the way to admit it",
+    async ([, url, expected], { client }) => {
+      expect(await fetch(client, url())).toContain(expected);
+    },
+  );
 
-  test("a tunnel to elsewhere is refused, and denials are logged", async () => {
-    expect(await fetch("https://example.org/")).toContain("403");
+  test("a tunnel to elsewhere is refused, and denials are logged", async ({ client }) => {
+    expect(await fetch(client, "https://example.org/")).toContain("403");
     expect(client.stderr).toMatch(/egress denied: not on the list.*example\.org/);
   });
 
-  test("there is still no network interface, and no name is resolved inside", async () => {
+  test("there is still no network interface, and no name is resolved inside", async ({ client }) => {
     expect(await client.text("os.listdir('/sys/class/net')")).toBe("['lo']");
     expect(
       await client.text(
@@ -124,21 +119,24 @@ describe("with hosts that are allowed", () => {
     ).toBe("ConnectionRefusedError");
   });
 
-  test("%pip from an allowed host is let through to the installer, from others it is not", async () => {
+  test("%pip from an allowed host is let through to the installer, from others it is not", async ({ client }) => {
     const refused = await client.cell("%pip install git+https://git.example.org/x.git");
     expect(textOf(refused)).toContain("Code in a cell can't install from git.example.org");
   });
 });
 
-test("without an allowed host there is no socket, no forwarder and no proxy variable", async () => {
-  await using client = await TestClient.connect({ bin, directory, workspace: directory.make("closed") });
+test("without an allowed host there is no socket, no forwarder and no proxy variable", async ({
+  connect,
+  directory,
+}) => {
+  await using client = await connect({ workspace: directory.make("closed") });
   expect(await client.text("import os; os.path.exists('/run/ipybox/egress.sock')")).toBe("False");
   expect(await client.text("[n for n in os.environ if 'proxy' in n.lower()]")).toBe("[]");
 });
 
-test("%pip installs from a host that --allow-domain names", async () => {
+test("%pip installs from a host that --allow-domain names", async ({ connect, directory }) => {
   const args = ["--allow-domain", "git.example.org"];
-  await using client = await TestClient.connect({ bin, directory, workspace: directory.make("pip"), args });
+  await using client = await connect({ workspace: directory.make("pip"), args });
   const result = await client.cell("%pip install git+https://git.example.org/x.git");
   expect(textOf(result)).not.toContain("Code in a cell can't install");
   expect(textOf(result)).toMatch(/git\.example\.org/);

@@ -1,43 +1,38 @@
 import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import { describe, expect } from "vitest";
 
-import { TestClient, TestDirectory, textOf } from "../helpers/client.ts";
+import { textOf } from "../helpers/client.ts";
+import { test } from "../helpers/session.ts";
 
-const directory = new TestDirectory();
-const bin = inject("ipyboxBin");
-afterAll(() => directory[Symbol.dispose]());
+test.override("options", ({ directory }) => {
+  const workspace = directory.make("with-env");
+  writeFileSync(
+    join(workspace, ".env"),
+    "KERNEL_ENV_FROM_FILE=f\nSECRET_OF_FILE=s\nKERNEL_ENV_BOTH=file\nNODE_OPTIONS=--bogus\n",
+  );
+  writeFileSync(join(workspace, ".env.example"), "EXAMPLE=1\n");
+  writeFileSync(join(directory.make("with-env/nested/deep"), ".env"), "NESTED_SECRET=1\n");
+  const env = { KERNEL_ENV_X: "from-process", KERNEL_ENV_BOTH: "process", SECRET_OF_SERVER: "s" };
+  return { workspace, env };
+});
 
 describe("with an env file", () => {
-  let client: TestClient;
-  const workspace = directory.make("with-env");
-  beforeAll(async () => {
-    writeFileSync(
-      join(workspace, ".env"),
-      "KERNEL_ENV_FROM_FILE=f\nSECRET_OF_FILE=s\nKERNEL_ENV_BOTH=file\nNODE_OPTIONS=--bogus\n",
-    );
-    writeFileSync(join(workspace, ".env.example"), "EXAMPLE=1\n");
-    writeFileSync(join(directory.make("with-env/nested/deep"), ".env"), "NESTED_SECRET=1\n");
-    const env = { KERNEL_ENV_X: "from-process", KERNEL_ENV_BOTH: "process", SECRET_OF_SERVER: "s" };
-    client = await TestClient.connect({ bin, directory, workspace, env });
-  });
-  afterAll(() => client[Symbol.asyncDispose]());
-
-  test("KERNEL_ENV_X arrives as X, from either source, the process winning", async () => {
+  test("KERNEL_ENV_X arrives as X, from either source, the process winning", async ({ client }) => {
     expect(await client.text("import os; [os.environ[n] for n in ('X', 'FROM_FILE', 'BOTH')]")).toBe(
       "['from-process', 'f', 'process']",
     );
   });
 
-  test("no other variable of the server arrives, under any name", async () => {
+  test("no other variable of the server arrives, under any name", async ({ client }) => {
     const names = JSON.parse(await client.text("import json, os; print(json.dumps(sorted(os.environ)))")) as string[];
     const ofImage = ["PATH", "HOME", "USER", "LANG"];
     const ofKernel = ["TERM", "NO_COLOR", "PAGER", "GIT_PAGER", "MPLBACKEND"];
     expect(names.sort()).toEqual([...ofImage, ...ofKernel, "X", "FROM_FILE", "BOTH"].sort());
   });
 
-  test("env files read as empty at every depth and under both paths, and can't be written", async () => {
+  test("env files read as empty at every depth and under both paths, and can't be written", async ({ client }) => {
     expect(
       await client.text("open('.env').read(), open('nested/deep/.env').read(), open('/workspace/.env').read()"),
     ).toBe("('', '', '')");
@@ -45,16 +40,16 @@ describe("with an env file", () => {
     expect(await client.text("open('.env.example').read()")).toBe("'EXAMPLE=1\\n'");
   });
 
-  test("a changed env file applies at reset", async () => {
-    writeFileSync(join(workspace, ".env"), "KERNEL_ENV_FROM_FILE=changed\n");
+  test("a changed env file applies at reset", async ({ client }) => {
+    writeFileSync(join(client.workspace, ".env"), "KERNEL_ENV_FROM_FILE=changed\n");
     await client.call("reset");
     expect(await client.text("import os; os.environ['FROM_FILE']")).toBe("'changed'");
   });
 });
 
-test("an empty .env is made where there was none, for as long as the session lasts", async () => {
+test("an empty .env is made where there was none, for as long as the session lasts", async ({ connect, directory }) => {
   const workspace = directory.make("without-env");
-  await using client = await TestClient.connect({ bin, directory, workspace });
+  await using client = await connect({ workspace });
   expect(await client.text("open('.env').read()")).toBe("''");
   const placeholder = statSync(join(workspace, ".env"));
   expect([placeholder.size, placeholder.mode & 0o777, placeholder.uid]).toEqual([0, 0o600, statSync(workspace).uid]);
@@ -63,12 +58,12 @@ test("an empty .env is made where there was none, for as long as the session las
   await expect.poll(() => existsSync(join(workspace, ".env")), { timeout: 5000 }).toBe(false);
 });
 
-test("protected paths are read-only, others of the workspace are not", async () => {
+test("protected paths are read-only, others of the workspace are not", async ({ connect, directory }) => {
   const workspace = directory.make("protected");
   writeFileSync(join(directory.make("protected/.git"), "config"), "[core]\n");
   writeFileSync(join(directory.make("protected/packages/inner/.git"), "config"), "[core]\n");
   writeFileSync(join(workspace, "CLAUDE.md"), "as it was");
-  await using client = await TestClient.connect({ bin, directory, workspace });
+  await using client = await connect({ workspace });
   const failing = (code: string) => client.cell(code).then((result) => result.isError);
   expect(await failing("open('.git/hooks', 'w')")).toBe(true);
   expect(await failing("open('packages/inner/.git/config', 'a')")).toBe(true);
@@ -78,8 +73,8 @@ test("protected paths are read-only, others of the workspace are not", async () 
   expect(readFileSync(join(workspace, "CLAUDE.md"), "utf8")).toBe("as it was");
 });
 
-test("the sandbox reaches no address", async () => {
-  await using client = await TestClient.connect({ bin, directory, workspace: directory.make("offline") });
+test("the sandbox reaches no address", async ({ connect, directory }) => {
+  await using client = await connect({ workspace: directory.make("offline") });
   for (const url of [
     "http://1.1.1.1",
     "https://pypi.org",
@@ -94,11 +89,14 @@ test("the sandbox reaches no address", async () => {
   expect(await client.text("import os; os.listdir('/sys/class/net')")).toBe("['lo']");
 });
 
-test("a mount is there read-only at its own path, or writable where it is said to be", async () => {
+test("a mount is there read-only at its own path, or writable where it is said to be", async ({
+  connect,
+  directory,
+}) => {
   const [readOnly, writable] = [directory.make("data-ro"), directory.make("data-rw")];
   writeFileSync(join(readOnly, "file.txt"), "content");
   const args = ["--mount", readOnly, "--mount", `${writable}:/data:rw`];
-  await using client = await TestClient.connect({ bin, directory, workspace: directory.make("mounting"), args });
+  await using client = await connect({ workspace: directory.make("mounting"), args });
   expect(await client.text(`open(${JSON.stringify(join(readOnly, "file.txt"))}).read()`)).toBe("'content'");
   expect((await client.cell(`open(${JSON.stringify(join(readOnly, "new.txt"))}, 'w')`)).isError).toBe(true);
   await client.text("open('/data/new.txt', 'w').write('x')");

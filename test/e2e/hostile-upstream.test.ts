@@ -4,39 +4,36 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 
-import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import { afterAll, describe, expect } from "vitest";
 
-import { metaOf, TestClient, TestDirectory, textOf, upstream } from "../helpers/client.ts";
+import { metaOf, type TestClient, textOf, upstream } from "../helpers/client.ts";
+import { test } from "../helpers/session.ts";
 
 const SECRET = "s3cr3t/of+the hostile=server";
-const directory = new TestDirectory();
 const questions: string[] = [];
 const requests: string[] = [];
 let tripwire: Server;
 /** At the same path on the host and, in the workspace, in the sandbox. */
 let touched: string;
-let client: TestClient;
 let modules: readonly string[];
 let registeredInMs: number;
-beforeAll(async () => {
+test.override("options", {
+  env: { HOSTILE_KEY: SECRET },
+  elicit: (question) => {
+    questions.push(JSON.stringify(question));
+    return { action: "decline" };
+  },
+});
+test.beforeAll(async ({ client }) => {
   tripwire = createServer((request, response) => {
     requests.push(request.url ?? "");
     response.end("{}");
   }).listen(0, "127.0.0.1");
   await once(tripwire, "listening");
-  touched = join(directory.make("workspace"), "touched");
-  client = await TestClient.connect({
-    bin: inject("ipyboxBin"),
-    directory,
-    env: { HOSTILE_KEY: SECRET },
-    elicit: (question) => {
-      questions.push(JSON.stringify(question));
-      return { action: "decline" };
-    },
-  });
-  await register("everything", upstream("everything"));
+  touched = join(client.workspace, "touched");
+  await client.modules("everything", upstream("everything"));
   const startedAt = performance.now();
-  modules = await register("hostile", {
+  modules = await client.modules("hostile", {
     command: process.execPath,
     args: [join(import.meta.dirname, "servers/hostile.mjs")],
     env: {
@@ -47,26 +44,19 @@ beforeAll(async () => {
   });
   registeredInMs = performance.now() - startedAt;
 });
-afterAll(async () => {
-  await client[Symbol.asyncDispose]();
-  tripwire.close();
-  directory[Symbol.dispose]();
-});
-
-async function register(server_name: string, server_params: unknown): Promise<string[]> {
-  const result = await client.call("register_mcp_server", { server_name, server_params });
-  if (result.isError === true) throw new Error(textOf(result));
-  return result.content.map((block) => (block.type === "text" ? block.text : block.type));
-}
+afterAll(() => tripwire.close());
 
 /** The texts of a result that are modules, and not warnings. */
-const isModule = (name: string) => existsSync(join(client.workspace, `mcptools/hostile/${name}.py`));
+const isModule = ({ workspace }: TestClient, name: string) =>
+  existsSync(join(workspace, `mcptools/hostile/${name}.py`));
 
 describe("a server with hostile tools", () => {
-  test("is registered in bounded time, with a module for every tool and a warning for what was left out", () => {
+  test("is registered in bounded time, with a module for every tool and a warning for what was left out", ({
+    client,
+  }) => {
     expect(registeredInMs).toBeLessThan(30_000);
     expect(modules.slice(0, 1)).toEqual(["honest"]);
-    const warnings = modules.filter((text) => !isModule(text));
+    const warnings = modules.filter((text) => !isModule(client, text));
     expect(warnings).toEqual([
       expect.stringContaining("This server can read files of the workspace"),
       expect.stringContaining("A schema of deeper is nested deeper than"),
@@ -75,7 +65,7 @@ describe("a server with hostile tools", () => {
     expect(modules).toEqual(expect.arrayContaining(["class_", "_init_", "_main_", "a_b", "a_b_2", "a_b_3", "_1"]));
   });
 
-  test("has modules of expected statements only, readable and bounded", async () => {
+  test("has modules of expected statements only, readable and bounded", async ({ client }) => {
     const packageDirectory = join(client.workspace, "mcptools/hostile");
     for (const name of readdirSync(packageDirectory)) {
       const { size } = statSync(join(packageDirectory, name));
@@ -95,7 +85,7 @@ sorted(kinds)`;
     );
   });
 
-  test("is imported whole, and nothing of it is executed, fetched or written elsewhere", async () => {
+  test("is imported whole, and nothing of it is executed, fetched or written elsewhere", async ({ client }) => {
     const code = `import importlib, inspect, mcptools.hostile
 names = sorted(path.stem for path in pathlib.Path("mcptools/hostile").glob("*.py") if path.stem != "__init__")
 loaded = [importlib.import_module(f"mcptools.hostile.{name}") for name in names]
@@ -109,7 +99,7 @@ len(loaded), all(m.Params for m in loaded)`;
     expect(readdirSync(join(client.workspace, "mcptools")).sort()).toEqual(["everything", "hostile"]);
   });
 
-  test("spoils neither its honest tool nor other servers", async () => {
+  test("spoils neither its honest tool nor other servers", async ({ client }) => {
     const code = `from mcptools.hostile import honest
 from mcptools.everything import echo
 print(honest.run(honest.Params(a=40, b=2)), echo.run(echo.Params(message="fine")))`;
@@ -118,20 +108,20 @@ print(honest.run(honest.Params(a=40, b=2)), echo.run(echo.Params(message="fine")
 });
 
 describe("a hostile answer", () => {
-  const call = (tool: string) =>
+  const call = (client: TestClient, tool: string) =>
     client.cell(`from mcptools.hostile import ${tool} as t\nr = t.run(t.Params())\nprint(repr(r)[:500])`);
 
-  test("nested without end is an error of the call", async () => {
-    const result = await call("deep_result");
+  test("nested without end is an error of the call", async ({ client }) => {
+    const result = await call(client, "deep_result");
     expect(textOf(result)).toMatch(/ToolError: .*nested/);
   });
 
-  test("of odd blocks is text with what can be made of them", async () => {
-    expect(textOf(await call("odd_result"))).toBe("''");
+  test("of odd blocks is text with what can be made of them", async ({ client }) => {
+    expect(textOf(await call(client, "odd_result"))).toBe("''");
     expect(metaOf(await client.cell("[type(b).__name__ for b in r.content]")).status).toBe("ok");
   });
 
-  test("that does not fit the schema is an error that holds it", async () => {
+  test("that does not fit the schema is an error that holds it", async ({ client }) => {
     const code = `from ipybox_sandbox.toolapi import ToolError
 from mcptools.hostile import wrong_result as t
 try: t.run(t.Params())
@@ -139,13 +129,13 @@ except ToolError as error: print(error.result["structuredContent"])`;
     expect(await client.text(code)).toBe("{'n': 'no number'}");
   });
 
-  test("of control sequences arrives in the cell, and not at the client", async () => {
+  test("of control sequences arrives in the cell, and not at the client", async ({ client }) => {
     const result = await client.cell("from mcptools.hostile import controls\nprint(controls.run(controls.Params()))");
     expect(textOf(result)).not.toContain("\u001b");
     expect(textOf(result)).toContain("end");
   });
 
-  test("after a flood of progress, whose messages are bounded and without secrets", async () => {
+  test("after a flood of progress, whose messages are bounded and without secrets", async ({ client }) => {
     const messages: string[] = [];
     const startedAt = performance.now();
     const result = await client.cell(
@@ -161,7 +151,7 @@ except ToolError as error: print(error.result["structuredContent"])`;
     expect(Math.max(...messages.map(({ length }) => length))).toBeLessThan(3_000);
   });
 
-  test("after a question, which names the server and shows no secret", async () => {
+  test("after a question, which names the server and shows no secret", async ({ client }) => {
     expect(await client.text("from mcptools.hostile import ask\nprint(ask.run(ask.Params()))")).toBe("decline");
     expect(questions).toHaveLength(1);
     expect(questions[0]).toContain("The MCP server hostile asks: Is it ${HOSTILE_KEY}?");
@@ -169,13 +159,13 @@ except ToolError as error: print(error.result["structuredContent"])`;
     expect(questions[0]).not.toContain("\\u001b");
   });
 
-  test("after a flood of list changes and noise leaves everything as it was", async () => {
-    expect(textOf(await call("flood"))).toBe("'flooded'");
+  test("after a flood of list changes and noise leaves everything as it was", async ({ client }) => {
+    expect(textOf(await call(client, "flood"))).toBe("'flooded'");
     expect(await client.text("print(honest.run(honest.Params(a=1, b=1)))")).toBe("2");
   });
 });
 
-test("its secret is in no file and no log", () => {
+test("its secret is in no file and no log", ({ client, directory }) => {
   const files = readdirSync(directory.path, { recursive: true, encoding: "utf8" })
     .map((name) => join(directory.path, name))
     .filter((path) => statSync(path).isFile());

@@ -1,31 +1,20 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import { describe, expect } from "vitest";
 
-import { errorCodeOf, metaOf, TestClient, TestDirectory, textOf, upstream } from "../helpers/client.ts";
+import { errorCodeOf, metaOf, textOf, upstream } from "../helpers/client.ts";
+import { test } from "../helpers/session.ts";
 
-const directory = new TestDirectory();
-const bin = inject("ipyboxBin");
-let client: TestClient;
-const register = (server_name: string, server_params: unknown) =>
-  client.call("register_mcp_server", { server_name, server_params });
-
-beforeAll(async () => {
-  writeFileSync(
-    join(directory.make("workspace"), ".env"),
-    "BRAVE_API_KEY=dummy-key-of-the-test\nFROM_FILE=file-value\n",
-  );
-  client = await TestClient.connect({ bin, directory, env: { FROM_PROCESS: "process-value" } });
-});
-afterAll(async () => {
-  await client[Symbol.asyncDispose]();
-  directory[Symbol.dispose]();
+test.override("options", ({ directory }) => {
+  const workspace = directory.make("workspace");
+  writeFileSync(join(workspace, ".env"), "BRAVE_API_KEY=dummy-key-of-the-test\nFROM_FILE=file-value\n");
+  return { workspace, env: { FROM_PROCESS: "process-value" } };
 });
 
 describe("a registered MCP server", () => {
-  test("is answered with one text per module, in the server's order", async () => {
-    const result = await register("everything", upstream("everything"));
+  test("is answered with one text per module, in the server's order", async ({ client }) => {
+    const result = await client.register("everything", upstream("everything"));
     expect(result.isError).toBeFalsy();
     const modules = result.content.map((block) => (block.type === "text" ? block.text : block.type));
     expect(modules).toContain("get_sum");
@@ -34,7 +23,7 @@ describe("a registered MCP server", () => {
       expect(existsSync(join(client.workspace, `mcptools/everything/${module}.py`))).toBe(true);
   });
 
-  test("is called from a cell, in both styles of import", async () => {
+  test("is called from a cell, in both styles of import", async ({ client }) => {
     expect(await client.text("from mcptools.everything.get_sum import Params, run\nrun(Params(a=20, b=22))")).toContain(
       "42",
     );
@@ -43,25 +32,27 @@ describe("a registered MCP server", () => {
     expect(metaOf(result).toolCalls).toMatchObject([{ server: "everything", tool: "echo", status: "done" }]);
   });
 
-  test("answers structured content as a Result", async () => {
+  test("answers structured content as a Result", async ({ client }) => {
     const code =
       "from mcptools.everything.get_structured_content import Params, run\nr = run(Params(location='Chicago'))\n(type(r).__name__, type(r.temperature).__name__)";
     expect(await client.text(code)).toMatch(/^\('Result', '(int|float)'\)$/);
   });
 
-  test("is called concurrently with arun", async () => {
+  test("is called concurrently with arun", async ({ client }) => {
     const code =
       "import asyncio\nfrom mcptools.everything.get_sum import Params, arun\nlen(await asyncio.gather(*(arun(Params(a=i, b=1)) for i in range(40))))";
     expect(await client.text(code)).toBe("40");
   });
 
-  test("checks arguments before anything is sent", async () => {
+  test("checks arguments before anything is sent", async ({ client }) => {
     const result = await client.cell("from mcptools.everything.get_sum import Params\nParams(a='x', b=1, c=2)");
     expect(textOf(result)).toContain("ValidationError");
   });
 
-  test("gets placeholders resolved from the process environment and the env file, and nothing else of either", async () => {
-    await register("env", { ...upstream("everything"), env: { A: "${FROM_PROCESS}", B: "${FROM_FILE}" } });
+  test("gets placeholders resolved from the process environment and the env file, and nothing else of either", async ({
+    client,
+  }) => {
+    await client.register("env", { ...upstream("everything"), env: { A: "${FROM_PROCESS}", B: "${FROM_FILE}" } });
     const text = await client.text("from mcptools.env.get_env import Params, run\nprint(run(Params()))");
     const environment = JSON.parse(text) as Record<string, string>;
     expect(environment).toMatchObject({ A: "process-value", B: "file-value" });
@@ -69,8 +60,10 @@ describe("a registered MCP server", () => {
     expect(Object.keys(environment)).not.toContain("XDG_STATE_HOME");
   });
 
-  test("with a key by placeholder generates its API, and fails with its own words when it is offline", async () => {
-    const result = await register("brave_search", {
+  test("with a key by placeholder generates its API, and fails with its own words when it is offline", async ({
+    client,
+  }) => {
+    const result = await client.register("brave_search", {
       ...upstream("brave-search"),
       env: { BRAVE_API_KEY: "${BRAVE_API_KEY}" },
     });
@@ -83,7 +76,7 @@ describe("a registered MCP server", () => {
     expect(JSON.stringify(failed)).not.toContain("dummy-key-of-the-test");
   });
 
-  test("leaves no resolved secret in the state directory or the generated files", () => {
+  test("leaves no resolved secret in the state directory or the generated files", ({ client, directory }) => {
     const files = (root: string) =>
       readdirSync(root, { recursive: true, withFileTypes: true }).flatMap((entry) =>
         entry.isFile() && entry.name !== ".env" ? [readFileSync(join(entry.parentPath, entry.name), "latin1")] : [],
@@ -93,7 +86,7 @@ describe("a registered MCP server", () => {
     expect(all).not.toContain("dummy-key-of-the-test");
   });
 
-  test("cancels its calls when the cell is stopped, and the answer names them", async () => {
+  test("cancels its calls when the cell is stopped, and the answer names them", async ({ client }) => {
     const code =
       "from mcptools.everything import echo, trigger_long_running_operation as long\n" +
       "echo.run(echo.Params(message='first'))\nlong.run(long.Params(duration=60, steps=1))";
@@ -125,8 +118,8 @@ describe("a registration that fails", () => {
       "upstream-start-failed",
     ],
     ["a URL that refuses", "x", { url: "http://127.0.0.1:9/mcp", timeout: 5 }, "upstream-start-failed"],
-  ] as const)("because of %s says so, and nothing is left", async ([, name, params, code]) => {
-    const result = await register(name, params);
+  ] as const)("because of %s says so, and nothing is left", async ([, name, params, code], { client }) => {
+    const result = await client.register(name, params);
     expect(result.isError).toBe(true);
     expect(errorCodeOf(result)).toBe(code);
     expect(textOf(result)).toContain("\nHint: ");
@@ -134,49 +127,47 @@ describe("a registration that fails", () => {
     expect(await client.text("1 + 1")).toBe("2");
   });
 
-  test("quotes the last words of the server on stderr", async () => {
+  test("quotes the last words of the server on stderr", async ({ client }) => {
     const params = { command: process.execPath, args: ["-e", "console.error('why it failed'); process.exit(3)"] };
-    expect(textOf(await register("x", params))).toContain("why it failed");
+    expect(textOf(await client.register("x", params))).toContain("why it failed");
   });
 
-  test("names the variable and where to set it", async () => {
-    const text = textOf(await register("x", { ...upstream("everything"), env: { A: "${NOT_SET_ANYWHERE}" } }));
+  test("names the variable and where to set it", async ({ client }) => {
+    const text = textOf(await client.register("x", { ...upstream("everything"), env: { A: "${NOT_SET_ANYWHERE}" } }));
     expect(text).toContain("NOT_SET_ANYWHERE");
     expect(text).toContain(".env");
   });
 
-  test("leaves an earlier registration of that name as it was", async () => {
-    await register("stable", upstream("everything"));
-    expect((await register("stable", { command: "no-such-command-here" })).isError).toBe(true);
+  test("leaves an earlier registration of that name as it was", async ({ client }) => {
+    await client.register("stable", upstream("everything"));
+    expect((await client.register("stable", { command: "no-such-command-here" })).isError).toBe(true);
     expect(await client.text("from mcptools.stable import echo\necho.run(echo.Params(message='still'))")).toBe(
       "'Echo: still'",
     );
   });
 });
 
-test("a module generated in an earlier session works in a later one, after reset and without registering", async () => {
-  await register("kept", upstream("everything"));
+test("a module generated in an earlier session works in a later one, after reset and without registering", async ({
+  client,
+  connect,
+}) => {
+  await client.register("kept", upstream("everything"));
   await client.call("reset");
   const code = "from mcptools.kept.echo import Params, run\nrun(Params(message='later'))";
   expect(await client.text(code)).toBe("'Echo: later'");
-  await using later = await TestClient.connect({ bin, directory, workspace: client.workspace });
+  await using later = await connect({ workspace: client.workspace });
   expect(await later.text(code)).toBe("'Echo: later'");
 });
 
-test("the servers of --mcp-config are registered in the background", async () => {
+test("the servers of --mcp-config are registered in the background", async ({ connect, directory }) => {
   const workspace = directory.make("configured");
   const file = join(directory.path, "servers.json");
   writeFileSync(file, JSON.stringify({ mcpServers: { memory: { ...upstream("memory"), disabled: false } } }));
-  await using configured = await TestClient.connect({
-    bin,
-    directory,
+  await using configured = await connect({
     workspace,
     args: ["--mcp-config", file, "--registration", "config-only"],
   });
-  const refused = await configured.call("register_mcp_server", {
-    server_name: "x",
-    server_params: upstream("everything"),
-  });
+  const refused = await configured.register("x", upstream("everything"));
   expect(errorCodeOf(refused)).toBe("registration-disabled");
   const code = `import time
 from pathlib import Path

@@ -1,22 +1,15 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { afterAll, beforeAll, expect, inject, test } from "vitest";
+import { expect } from "vitest";
 
-import { TestClient, TestDirectory, textOf } from "../helpers/client.ts";
+import { textOf } from "../helpers/client.ts";
+import { test } from "../helpers/session.ts";
 
 /** What users of the original ipybox rely on. */
-const directory = new TestDirectory();
-let client: TestClient;
-beforeAll(async () => {
-  client = await TestClient.connect({ bin: inject("ipyboxBin"), directory, env: { KERNEL_ENV_X: "from outside" } });
-});
-afterAll(async () => {
-  await client[Symbol.asyncDispose]();
-  directory[Symbol.dispose]();
-});
+test.override("options", { env: { KERNEL_ENV_X: "from outside" } });
 
-test("the four tools have the original's names, parameters and defaults", async () => {
+test("the four tools have the original's names, parameters and defaults", async ({ client }) => {
   const { tools } = await client.client.listTools();
   const properties = (name: string) => tools.find((tool) => tool.name === name)?.inputSchema.properties ?? {};
   expect(tools.map(({ name }) => name).sort()).toEqual(
@@ -51,12 +44,14 @@ test.for([
   ["a cell of 10,000 lines", `${"n = 1\n".repeat(9_999)}n`, "1"],
   ["no colours of ls", "!ls --color=auto -d /tmp", "/tmp"],
   ["no colours of subprocesses", "!echo $TERM $NO_COLOR", "dumb 1"],
-] as const)("a cell shows %s", async ([, code, text]) => {
+] as const)("a cell shows %s", async ([, code, text], { client }) => {
   if (code.startsWith("_")) await client.cell("4");
   expect(await client.text(code, { max_output_chars: 1_000_000 })).toBe(text);
 });
 
-test("an error has its type, message and a traceback without ANSI that shows magics as they were written", async () => {
+test("an error has its type, message and a traceback without ANSI that shows magics as they were written", async ({
+  client,
+}) => {
   const failed = textOf(await client.cell("!true\nraise ValueError('the message')"));
   expect(failed).toContain("ValueError");
   expect(failed).toContain("Traceback (most recent call last)");
@@ -68,7 +63,9 @@ test("an error has its type, message and a traceback without ANSI that shows mag
   expect(textOf(await client.cell("input()"))).toContain("StdinNotImplementedError");
 });
 
-test("the working directory persists, and the directories of the workspace's root are importable from anywhere", async () => {
+test("the working directory persists, and the directories of the workspace's root are importable from anywhere", async ({
+  client,
+}) => {
   for (const name of ["gentools", "mcpparse"]) {
     mkdirSync(join(client.workspace, name));
     writeFileSync(join(client.workspace, name, "__init__.py"), `WHO = "${name}"\n`);
@@ -78,7 +75,7 @@ test("the working directory persists, and the directories of the workspace's roo
   expect(await client.text("import gentools, mcpparse; gentools.WHO + mcpparse.WHO")).toBe("'gentoolsmcpparse'");
 });
 
-test("an edited module is picked up after reset", async () => {
+test("an edited module is picked up after reset", async ({ client }) => {
   const path = join(client.workspace, "gentools", "edited.py");
   writeFileSync(path, "VALUE = 1\n");
   expect(await client.text("from gentools.edited import VALUE; VALUE")).toBe("1");
@@ -87,7 +84,7 @@ test("an edited module is picked up after reset", async () => {
   expect(await client.text("from gentools.edited import VALUE; VALUE")).toBe("22");
 });
 
-test("images are saved under images/ and listed with links", async () => {
+test("images are saved under images/ and listed with links", async ({ client }) => {
   const plot = "import matplotlib.pyplot as plt\nfor i in range(2):\n    plt.plot([i, 2])\n    plt.show()";
   const text = await client.text(plot);
   const paths = [...text.matchAll(/- \[[\w-]+\.png\]\((images\/[\w-]+\.png)\)/g)].map(([, path = ""]) => path);
@@ -96,8 +93,8 @@ test("images are saved under images/ and listed with links", async () => {
   for (const path of paths) expect(readFileSync(join(client.workspace, path)).subarray(1, 4).toString()).toBe("PNG");
 });
 
-test("two sessions are isolated", async () => {
-  await using other = await TestClient.connect({ bin: inject("ipyboxBin"), directory });
+test("two sessions are isolated", async ({ client, connect }) => {
+  await using other = await connect();
   await client.cell("mine = 1");
   expect(await other.text("'mine' in globals()")).toBe("False");
 });

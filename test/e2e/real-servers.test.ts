@@ -2,59 +2,51 @@ import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import type { ElicitRequest, ElicitResult } from "@modelcontextprotocol/sdk/types.js";
+import { describe, expect } from "vitest";
 
-import { metaOf, TestClient, TestDirectory, textOf, upstream } from "../helpers/client.ts";
+import { metaOf, type TestDirectory, textOf, upstream } from "../helpers/client.ts";
+import { test } from "../helpers/session.ts";
 import { pythonUpstream } from "../helpers/python-servers.ts";
 
-const directory = new TestDirectory();
 const MANY_TALENTS = join(import.meta.dirname, "../integration/broker/servers/many-talents.mjs");
-const cancelledFile = join(directory.path, "cancelled");
+const cancelledFile = (directory: TestDirectory) => join(directory.path, "cancelled");
 const questions: string[] = [];
-let client: TestClient;
-beforeAll(async () => {
+test.override("options", ({ directory }) => {
   const workspace = directory.make("workspace");
   const repository = join(workspace, "repository");
   mkdirSync(repository);
   execFileSync("git", ["init", "--quiet", "--initial-branch=trunk", repository]);
   writeFileSync(join(workspace, "notes.txt"), "first\nsecond\nthird\n");
-  client = await TestClient.connect({
-    bin: inject("ipyboxBin"),
-    directory,
-    elicit: ({ message }) => {
-      questions.push(message);
-      return { action: "accept", content: { name: "Ada", check: true } };
-    },
-  });
+  const elicit = ({ message }: ElicitRequest["params"]): ElicitResult => {
+    questions.push(message);
+    return { action: "accept", content: { name: "Ada", check: true } };
+  };
+  return { workspace, elicit };
+});
+test.beforeAll(async ({ client, directory }) => {
   const servers = {
     everything: upstream("everything"),
-    filesystem: upstream("filesystem", workspace),
+    filesystem: upstream("filesystem", client.workspace),
     memory: { ...upstream("memory"), env: { MEMORY_FILE_PATH: join(directory.path, "memory.jsonl") } },
     thinking: upstream("sequential-thinking"),
     git: pythonUpstream("git"),
     time: pythonUpstream("time"),
     sqlite: pythonUpstream("sqlite", "--db-path", join(directory.path, "test.db")),
-    talents: { command: process.execPath, args: [MANY_TALENTS], env: { CANCELLED_FILE: cancelledFile } },
+    talents: { command: process.execPath, args: [MANY_TALENTS], env: { CANCELLED_FILE: cancelledFile(directory) } },
   };
-  for (const [server_name, server_params] of Object.entries(servers)) {
-    const result = await client.call("register_mcp_server", { server_name, server_params });
-    if (result.isError === true) throw new Error(`${server_name}: ${textOf(result)}`);
-  }
-});
-afterAll(async () => {
-  await client[Symbol.asyncDispose]();
-  directory[Symbol.dispose]();
+  for (const [name, params] of Object.entries(servers)) await client.modules(name, params);
 });
 
 describe("text", () => {
-  test("of git, about a repository in the workspace", async () => {
+  test("of git, about a repository in the workspace", async ({ client }) => {
     const code = `from mcptools.git import git_status
 r = git_status.run(git_status.Params(repo_path="${client.workspace}/repository"))
 print(type(r).__mro__[1].__name__, r)`;
     expect(await client.text(code)).toMatch(/^str Repository status:\nOn branch trunk/);
   });
 
-  test("of sqlite, whose tables a cell makes and reads", async () => {
+  test("of sqlite, whose tables a cell makes and reads", async ({ client }) => {
     const code = `from mcptools.sqlite import create_table, write_query, read_query
 create_table.run(create_table.Params(query="CREATE TABLE t (n INTEGER)"))
 write_query.run(write_query.Params(query="INSERT INTO t VALUES (6), (7)"))
@@ -62,7 +54,7 @@ print(read_query.run(read_query.Params(query="SELECT sum(n) AS total FROM t")))`
     expect(await client.text(code)).toBe("[{'total': 13}]");
   });
 
-  test("arrives literally in both directions: a placeholder in an argument is no placeholder", async () => {
+  test("arrives literally in both directions: a placeholder in an argument is no placeholder", async ({ client }) => {
     const code =
       'from mcptools.everything import echo\nprint(echo.run(echo.Params(message="${HOME} ${WORKSPACE} é 😀 \\0")).encode())';
     expect(await client.text(code)).toBe("b'Echo: ${HOME} ${WORKSPACE} \\xc3\\xa9 \\xf0\\x9f\\x98\\x80 \\x00'");
@@ -70,14 +62,14 @@ print(read_query.run(read_query.Params(query="SELECT sum(n) AS total FROM t")))`
 });
 
 describe("structured content", () => {
-  test("of filesystem is a Result", async () => {
+  test("of filesystem is a Result", async ({ client }) => {
     const code = `from mcptools.filesystem.read_text_file import Params, Result, run
 r = run(Params(path="${client.workspace}/notes.txt", head=2))
 isinstance(r, Result), r.content`;
     expect(await client.text(code)).toBe("(True, 'first\\nsecond')");
   });
 
-  test("of memory goes there and back under names that are Python keywords", async () => {
+  test("of memory goes there and back under names that are Python keywords", async ({ client, directory }) => {
     const code = `from mcptools.memory import create_entities, create_relations, read_graph
 create_entities.run(create_entities.Params(entities=[{"name": n, "entityType": "t", "observations": []} for n in "ab"]))
 created = create_relations.run(create_relations.Params(relations=[{"from": "a", "to": "b", "relationType": "knows"}]))
@@ -87,7 +79,7 @@ graph = read_graph.run(read_graph.Params())
     expect(readFileSync(join(directory.path, "memory.jsonl"), "utf8")).toContain('"from":"a"');
   });
 
-  test("of time and of sequential thinking", async () => {
+  test("of time and of sequential thinking", async ({ client }) => {
     const code = `from mcptools.time import convert_time
 from mcptools.thinking import sequentialthinking as think
 c = convert_time.run(convert_time.Params(source_timezone="Etc/UTC", time="12:00", target_timezone="Asia/Tokyo"))
@@ -98,13 +90,13 @@ c.time_difference, c.target.datetime[11:16], t.thoughtNumber`;
 });
 
 describe("content that is no text", () => {
-  test("a picture shows itself as the value of a cell", async () => {
+  test("a picture shows itself as the value of a cell", async ({ client }) => {
     const result = await client.cell("from mcptools.everything.get_tiny_image import Params, run\nrun(Params())");
     expect(result.content.map(({ type }) => type)).toContain("image");
     expect(textOf(result)).toContain("Generated images:");
   });
 
-  test("is there as typed blocks", async () => {
+  test("is there as typed blocks", async ({ client }) => {
     const code = `from mcptools.everything import get_tiny_image, get_resource_links, get_resource_reference
 image = [b for b in get_tiny_image.run(get_tiny_image.Params()).content if b.type == "image"][0]
 links = [b for b in get_resource_links.run(get_resource_links.Params(count=2)).content if b.type == "resource_link"]
@@ -114,14 +106,14 @@ image.data[:4], image.mime_type, len(links), links[0].uri[:5], "Resource 1" in r
     expect(await client.text(code)).toBe("(b'\\x89PNG', 'image/png', 2, 'demo:', True)");
   });
 
-  test("a megabyte of text arrives whole", async () => {
+  test("a megabyte of text arrives whole", async ({ client }) => {
     const code = "from mcptools.talents import big\nlen(big.run(big.Params(bytes=1_000_000)))";
     expect(await client.text(code)).toBe("1000000");
   });
 });
 
 describe("a call that fails", () => {
-  test("raises the server's own words", async () => {
+  test("raises the server's own words", async ({ client }) => {
     const code = `from mcptools.filesystem.read_text_file import Params, run
 from ipybox_sandbox.toolapi import ToolError
 try: run(Params(path="/etc/hostname"))
@@ -129,22 +121,22 @@ except ToolError as error: print(type(error).__name__, error.server, error.tool,
     expect(await client.text(code)).toMatch(/^ToolError filesystem read_text_file .*Access denied - path outside/);
   });
 
-  test("because of wrong arguments sends nothing", async () => {
+  test("because of wrong arguments sends nothing", async ({ client }) => {
     const code = "from mcptools.time.get_current_time import Params, run\nrun(Params(timezone='Etc/UTC', zone=1))";
     const result = await client.cell(code);
     expect(textOf(result)).toMatch(/ValidationError[^]*zone\n +Extra inputs are not permitted/);
     expect(metaOf(result).toolCalls).toEqual([]);
   });
 
-  test("is cancelled at the server when its cell is stopped", async () => {
-    expect(existsSync(cancelledFile)).toBe(false);
+  test("is cancelled at the server when its cell is stopped", async ({ client, directory }) => {
+    expect(existsSync(cancelledFile(directory))).toBe(false);
     const result = await client.cell("from mcptools.talents import wait\nwait.run(wait.Params())", { timeout: 1 });
     expect(metaOf(result)).toMatchObject({ status: "timeout", stateKept: true });
     expect(metaOf(result).toolCalls).toMatchObject([{ server: "talents", tool: "wait", status: "cancelled" }]);
-    await expect.poll(() => existsSync(cancelledFile)).toBe(true);
+    await expect.poll(() => existsSync(cancelledFile(directory))).toBe(true);
   });
 
-  test("because its server is killed in the middle says so, and the next call has a new server", async () => {
+  test("because its server is killed in the middle says so, and the next call has a new server", async ({ client }) => {
     const before = await client.text("from mcptools.talents import pids\nprint(pids.run(pids.Params()))");
     const { pid } = JSON.parse(before) as { pid: number };
     const code = `from ipybox_sandbox.toolapi import UpstreamUnavailableError
@@ -158,7 +150,7 @@ except UpstreamUnavailableError as error: print(error)`;
   });
 });
 
-test("progress of a tool reaches the client that runs the cell", async () => {
+test("progress of a tool reaches the client that runs the cell", async ({ client }) => {
   const messages: string[] = [];
   const code =
     "from mcptools.everything import trigger_long_running_operation as long\nprint(long.run(long.Params(duration=1, steps=4)))";
@@ -167,14 +159,16 @@ test("progress of a tool reaches the client that runs the cell", async () => {
   expect(messages.join("\n")).toContain("everything.trigger-long-running-operation: 2/4");
 });
 
-test("a question of a server reaches the user, under the server's name, and the answer goes back", async () => {
+test("a question of a server reaches the user, under the server's name, and the answer goes back", async ({
+  client,
+}) => {
   const code = "from mcptools.everything import trigger_elicitation_request as ask\nprint(ask.run(ask.Params()))";
   expect(await client.text(code)).toContain("Ada");
   expect(questions).toEqual([expect.stringMatching(/^The MCP server everything asks: /)]);
 });
 
 describe("many calls at once", () => {
-  test("with asyncio, more than the bridge admits", async () => {
+  test("with asyncio, more than the bridge admits", async ({ client }) => {
     const code = `import asyncio
 from mcptools.everything import get_sum
 results = await asyncio.gather(*(get_sum.arun(get_sum.Params(a=n, b=1)) for n in range(150)))
@@ -184,7 +178,7 @@ results = await asyncio.gather(*(get_sum.arun(get_sum.Params(a=n, b=1)) for n in
     expect(metaOf(result).toolCalls).toHaveLength(150);
   });
 
-  test("in threads, to several servers", async () => {
+  test("in threads, to several servers", async ({ client }) => {
     const code = `from concurrent.futures import ThreadPoolExecutor
 from mcptools.everything import echo
 from mcptools.time import get_current_time

@@ -2,6 +2,7 @@ import {
   appendFileSync,
   existsSync,
   mkdirSync,
+  mkdtempSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -11,24 +12,28 @@ import {
 import { join } from "node:path";
 
 import Docker from "dockerode";
-import { afterAll, describe, expect, inject, test } from "vitest";
+import { describe, expect } from "vitest";
 
-import { metaOf, TestClient, TestDirectory, textOf } from "../helpers/client.ts";
+import { metaOf, textOf } from "../helpers/client.ts";
+import { test as baseTest } from "../helpers/session.ts";
 
-const directory = new TestDirectory();
-const bin = inject("ipyboxBin");
-afterAll(() => directory[Symbol.dispose]());
+/** A session in a workspace with these files. */
+const test = baseTest.extend(
+  "open",
+  { scope: "file" },
+  ({ connect, directory }) =>
+    async (files: Readonly<Record<string, string>> = {}, args: readonly string[] = []) => {
+      const workspace = mkdtempSync(join(directory.path, "workspace-"));
+      const at = (path: string) => join(workspace, path);
+      for (const [path, content] of Object.entries(files)) {
+        mkdirSync(join(at(path), ".."), { recursive: true });
+        writeFileSync(at(path), content);
+      }
+      const client = await connect({ workspace, args });
+      return Object.assign(client, { at });
+    },
+);
 
-const connect = async (name: string, files: Readonly<Record<string, string>> = {}, args: readonly string[] = []) => {
-  const workspace = directory.make(name);
-  const at = (path: string) => join(workspace, path);
-  for (const [path, content] of Object.entries(files)) {
-    mkdirSync(join(at(path), ".."), { recursive: true });
-    writeFileSync(at(path), content);
-  }
-  const client = await TestClient.connect({ bin, directory, workspace, args });
-  return Object.assign(client, { at });
-};
 /** As editors save: a new file beside it, renamed onto it. */
 const replace = (path: string, content: string) => {
   writeFileSync(`${path}~`, content);
@@ -46,8 +51,10 @@ const pausedAt = async (workspace: string): Promise<number> => {
 };
 
 describe("a masked file", () => {
-  test("that is replaced pauses the sandbox within 200 ms, and the next cell runs in a new one and says so", async () => {
-    await using client = await connect("replaced", { "sub/.env": "SECRET=old" });
+  test("that is replaced pauses the sandbox within 200 ms, and the next cell runs in a new one and says so", async ({
+    open,
+  }) => {
+    await using client = await open({ "sub/.env": "SECRET=old" });
     await client.text("x = 1");
     const replacedAt = Date.now();
     replace(client.at("sub/.env"), "SECRET=new");
@@ -62,8 +69,8 @@ describe("a masked file", () => {
     expect(await client.text("'quiet'")).toBe("'quiet'");
   });
 
-  test("that is replaced ends a running cell, which says so", async () => {
-    await using client = await connect("replaced-while-running", { ".env": "SECRET=old" });
+  test("that is replaced ends a running cell, which says so", async ({ open }) => {
+    await using client = await open({ ".env": "SECRET=old" });
     await client.text("x = 1");
     const running = client.cell("import time\nprint('begun', flush=True)\nopen('begun', 'w').close()\ntime.sleep(60)");
     await expect.poll(() => existsSync(client.at("begun"))).toBe(true);
@@ -76,8 +83,8 @@ describe("a masked file", () => {
     expect(textOf(await client.cell("open('.env').read()"))).toMatch(/^''\n\[\.env was replaced: /);
   });
 
-  test("that comes up late, deep down, does the same; written in place it does not", async () => {
-    await using client = await connect("late", { ".env": "A=1", "a/b/x": "" });
+  test("that comes up late, deep down, does the same; written in place it does not", async ({ open }) => {
+    await using client = await open({ ".env": "A=1", "a/b/x": "" });
     await client.text("x = 1");
     appendFileSync(client.at(".env"), "B=2");
     expect(await client.text("x, open('.env').read()")).toBe("(1, '')");
@@ -85,8 +92,8 @@ describe("a masked file", () => {
     expect(textOf(await client.cell("open('a/b/.env.local').read()"))).toMatch(/^''\n\[a\/b\/\.env\.local appeared: /);
   });
 
-  test("that a cell plants costs it its own sandbox, once", async () => {
-    await using client = await connect("planted");
+  test("that a cell plants costs it its own sandbox, once", async ({ open }) => {
+    await using client = await open();
     expect(textOf(await client.cell("import time\nopen('.env.local', 'w').write('X=1')\ntime.sleep(30)"))).toContain(
       "[.env.local appeared while this cell ran: ",
     );
@@ -94,8 +101,8 @@ describe("a masked file", () => {
     expect(await client.text("open('.env.local').read()")).toBe("''");
   });
 
-  test("that is the root's .env is made again when it is removed, so that no cell can plant it", async () => {
-    await using client = await connect("removed");
+  test("that is the root's .env is made again when it is removed, so that no cell can plant it", async ({ open }) => {
+    await using client = await open();
     await client.text("1");
     rmSync(client.at(".env"));
     expect(textOf(await client.cell("open('.env', 'w')"))).toMatch(/Read-only|Permission denied/);
@@ -103,8 +110,8 @@ describe("a masked file", () => {
   });
 });
 
-test("directories on the way to a mask or a repository can't be renamed by a cell", async () => {
-  await using client = await connect("pinned", { "a/b/.git/config": "", "env/.env": "S=1", "free/x": "" });
+test("directories on the way to a mask or a repository can't be renamed by a cell", async ({ open }) => {
+  await using client = await open({ "a/b/.git/config": "", "env/.env": "S=1", "free/x": "" });
   for (const place of [client.workspace, "/workspace"]) {
     for (const name of ["a", "a/b", "env"]) {
       const renamed = await client.cell(`import os; os.rename('${place}/${name}', '${place}/${name}-2')`);
@@ -115,8 +122,8 @@ test("directories on the way to a mask or a repository can't be renamed by a cel
 });
 
 describe("a protected path", () => {
-  test("that a cell makes or changes is named in its answer, and left as it is", async () => {
-    await using client = await connect("protected", { "CLAUDE.md": "as it was" });
+  test("that a cell makes or changes is named in its answer, and left as it is", async ({ open }) => {
+    await using client = await open({ "CLAUDE.md": "as it was" });
     const notice = (names: string) => `[Changed during this cell: ${names}. Programs on the host may act on it]`;
     expect(await client.text("_ = open('.mcp.json', 'w').write('{}')")).toBe(notice(".mcp.json"));
     expect(await client.text("1")).toBe("1");
@@ -131,8 +138,8 @@ describe("a protected path", () => {
   });
 });
 
-test("cells on a disk with room are not interrupted", async () => {
-  await using client = await connect("disk");
+test("cells on a disk with room are not interrupted", async ({ open }) => {
+  await using client = await open();
   const { bavail, bsize } = statfsSync(client.workspace);
   expect(bavail * bsize).toBeGreaterThan(1e9);
   expect(await client.text("import time; time.sleep(1); 'done'")).toBe("'done'");

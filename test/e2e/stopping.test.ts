@@ -2,19 +2,12 @@ import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { watch } from "node:fs";
 
-import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
+import { describe, expect } from "vitest";
 
-import { metaOf, TestClient, TestDirectory, textOf } from "../helpers/client.ts";
+import { metaOf, textOf } from "../helpers/client.ts";
+import { test } from "../helpers/session.ts";
 
-const directory = new TestDirectory();
-let client: TestClient;
-beforeAll(async () => {
-  client = await TestClient.connect({ bin: inject("ipyboxBin"), directory, args: ["--pids", "200"] });
-});
-afterAll(async () => {
-  await client[Symbol.asyncDispose]();
-  directory[Symbol.dispose]();
-});
+test.override("options", { args: ["--pids", "200"] });
 
 const INTERRUPTED = "[Timed out after 1 s: the cell was interrupted; variables are kept]";
 const KILLED = "[Timed out after 1 s: the kernel was killed; variables are lost]";
@@ -47,7 +40,7 @@ describe("at its timeout", () => {
     ],
     ["a cell that stopped the gateway", signalTo("gateway", "SIGSTOP"), REPLACED],
     ["a cell that stopped the fork server", signalTo("fork_server", "SIGSTOP"), REPLACED],
-  ] as const)("%s is stopped, told of, and the next cell works", async ([, code, words]) => {
+  ] as const)("%s is stopped, told of, and the next cell works", async ([, code, words], { client }) => {
     await client.cell("kept = 1");
     const result = await client.cell(code, { timeout: 1 });
     expect(lastLine(textOf(result))).toBe(words);
@@ -55,13 +48,13 @@ describe("at its timeout", () => {
     expect(await client.text("'kept' in globals()")).toBe(words === INTERRUPTED ? "True" : "False");
   });
 
-  test("a fork bomb is stopped, and the next cell works", async () => {
+  test("a fork bomb is stopped, and the next cell works", async ({ client }) => {
     const result = await client.cell(FORK_BOMB, { timeout: 1, max_output_chars: 100 });
     expect([KILLED, REPLACED]).toContain(lastLine(textOf(result)));
     expect(await client.text("1 + 1")).toBe("2");
   });
 
-  test("what a killed kernel left behind is gone, daemons included", async () => {
+  test("what a killed kernel left behind is gone, daemons included", async ({ client }) => {
     const daemon = "import subprocess\nsubprocess.run(['setsid', 'sh', '-c', 'setsid sleep 987 &'])\n";
     await client.cell(`${daemon}${IGNORES_INTERRUPTS}`, { timeout: 1 });
     const left = "[p for p in __import__('pathlib').Path('/proc').glob('[0-9]*/cmdline') if b'987' in p.read_bytes()]";
@@ -70,10 +63,10 @@ describe("at its timeout", () => {
 });
 
 describe("cancellation", () => {
-  test("of a waiting cell keeps it from running, and of a running one lets the next run", async () => {
+  test("of a waiting cell keeps it from running, and of a running one lets the next run", async ({ client }) => {
     await client.cell("ran = []");
     const [first, second] = [new AbortController(), new AbortController()];
-    const started = nextChange();
+    const started = nextChange(client.workspace);
     const running = client.cell(SLEEPS, {}, { signal: first.signal });
     const waiting = client.cell("ran.append('waiting')", {}, { signal: second.signal });
     const behind = client.text("ran.append('behind'); ran");
@@ -85,7 +78,7 @@ describe("cancellation", () => {
     expect(await behind).toBe("['behind']");
   });
 
-  test("at any moment after the call stops the cell and keeps the variables", async () => {
+  test("at any moment after the call stops the cell and keeps the variables", async ({ client }) => {
     await client.cell("count = 0");
     for (let i = 1; i <= 10; i += 1) {
       const cancel = new AbortController();
@@ -105,8 +98,8 @@ describe("reset", () => {
       signalTo("gateway", "SIGSTOP"),
       "the sandbox was replaced; variables are lost",
     ],
-  ] as const)("%s", async ([, code, words]) => {
-    const started = nextChange();
+  ] as const)("%s", async ([, code, words], { client }) => {
+    const started = nextChange(client.workspace);
     const cell = client.cell(code);
     await started;
     expect((await client.call("reset")).isError).toBeFalsy();
@@ -134,19 +127,19 @@ describe("the end of", () => {
       "its sandbox ended",
       "a new sandbox is made for the next cell",
     ],
-  ] as const)("%s is told of with its cause, and the next cell works", async ([, code, cause, next]) => {
+  ] as const)("%s is told of with its cause, and the next cell works", async ([, code, cause, next], { client }) => {
     const result = await client.cell(code);
     expect(lastLine(textOf(result))).toBe(`[The kernel died (${cause}); ${next}; variables and imports are lost]`);
     expect(metaOf(result)).toMatchObject({ status: "died", stateKept: false });
     expect(textOf(await client.cell("1 + 1"))).toBe("2");
   });
 
-  test("a cell's child out of memory leaves the kernel alone", async () => {
+  test("a cell's child out of memory leaves the kernel alone", async ({ client }) => {
     const child = "subprocess.run([sys.executable, '-c', 'x = bytearray(3 * 2**30)']).returncode";
     expect(await client.text(`import subprocess, sys\n${child}`)).toBe("-9");
   });
 
-  test("a kernel between two cells is told of by the next", async () => {
+  test("a kernel between two cells is told of by the next", async ({ client }) => {
     const ended = "import os, subprocess\nsubprocess.Popen(['sh', '-c', f'sleep 0.2; kill -9 {os.getpid()}'])";
     await client.cell(ended);
     // It ends between the two, or during the first.
@@ -155,7 +148,7 @@ describe("the end of", () => {
     expect(textOf(second)).toBe("2");
   });
 
-  test("a sandbox that somebody removes is told of, between cells and in a cell", async () => {
+  test("a sandbox that somebody removes is told of, between cells and in a cell", async ({ client }) => {
     const remove = () => execFileSync("docker", ["rm", "--force", sandboxOf(client.workspace)]);
     await client.cell("1");
     remove();
@@ -163,7 +156,7 @@ describe("the end of", () => {
     expect(textOf(between)).toBe(
       "2\n[The sandbox ended before this cell; it ran in a new one; variables and imports are lost]",
     );
-    const started = nextChange();
+    const started = nextChange(client.workspace);
     const cell = client.cell(SLEEPS);
     await started;
     remove();
@@ -178,8 +171,8 @@ function sandboxOf(workspace: string): string {
 }
 
 /** A cell has made or changed a file in the workspace: it runs. */
-async function nextChange(): Promise<void> {
-  const watcher = watch(client.workspace);
+async function nextChange(directory: string): Promise<void> {
+  const watcher = watch(directory);
   await once(watcher, "change");
   watcher.close();
 }

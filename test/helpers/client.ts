@@ -95,6 +95,17 @@ export class TestClient implements AsyncDisposable {
     return textOf(result);
   }
 
+  register(server_name: string, server_params: unknown): Promise<CallToolResult> {
+    return this.call("register_mcp_server", { server_name, server_params });
+  }
+
+  /** The text blocks of a registration that must not fail: its modules, and warnings. */
+  async modules(server_name: string, server_params: unknown): Promise<string[]> {
+    const result = await this.register(server_name, server_params);
+    if (result.isError === true) throw new Error(`${server_name}: ${textOf(result)}`);
+    return result.content.map((block) => (block.type === "text" ? block.text : block.type));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.client.close();
   }
