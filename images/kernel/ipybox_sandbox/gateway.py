@@ -154,10 +154,8 @@ def proxy_environment(port: int, paths: Paths) -> dict[str, str]:
     proxy = f"http://127.0.0.1:{port}"
     variables = {"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "NO_PROXY": "localhost,127.0.0.1"}
     environment = {name: value for upper, value in variables.items() for name in (upper, upper.lower())}
-    if os.path.exists(paths.ca_bundle):
-        names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO")
-        environment |= dict.fromkeys(names, paths.ca_bundle)
-    return environment
+    names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO")
+    return environment | dict.fromkeys(names, paths.ca_bundle)
 
 
 class DialledStream(IOStream):

@@ -24,7 +24,7 @@ from ipybox_sandbox.mount_check import find_foreign_mount
 from ipybox_sandbox.paths import Paths
 from ipybox_sandbox.process_tree import kill_descendants, reap
 
-MAX_ORDER_BYTES = 1024 * 1024
+MAX_ORDER_BYTES = 4 * 1024 * 1024
 MAX_LINE_CHARS = 8192
 READ_BYTES = 32 * 1024
 ORDER_SECONDS = 30
@@ -60,7 +60,7 @@ def _serve(paths: Paths) -> int:
         order = _read_order(control)
         _check_mounts(control, order.get("shields", []))
         if order["mode"] == "session":
-            return _watch(control, _start_session(paths, order["token"], order["workspace"]))
+            return _watch(control, _start_session(paths, order))
         if order["mode"] == "task":
             return _run_task(control, order["module"], order["args"])
         raise OSError(f"unknown mode: {order['mode']!r}")
@@ -89,8 +89,8 @@ def _check_mounts(control: socket.socket, shields: list[Any]) -> None:
         raise OSError(text)
 
 
-def _start_session(paths: Paths, token: str, workspace: str) -> dict[str, subprocess.Popen[bytes]]:
-    helpers, proxy = _start_forwarder(paths) if os.path.exists(paths.egress_socket) else ({}, [])
+def _start_session(paths: Paths, order: dict[str, Any]) -> dict[str, subprocess.Popen[bytes]]:
+    helpers, proxy = _start_forwarder(paths, order["egress"]["caBundle"]) if "egress" in order else ({}, [])
     to_gateway, to_fork_server = socket.socketpair()
     token_reading, token_writing = os.pipe()
     with to_gateway, to_fork_server:
@@ -102,7 +102,7 @@ def _start_session(paths: Paths, token: str, workspace: str) -> dict[str, subpro
             [
                 f"--fork-server-fd={to_fork_server.fileno()}",
                 f"--token-fd={token_reading}",
-                f"--workspace={workspace}",
+                f"--workspace={order['workspace']}",
                 *proxy,
                 *paths.to_arguments(),
             ],
@@ -110,12 +110,14 @@ def _start_session(paths: Paths, token: str, workspace: str) -> dict[str, subpro
         )
     os.close(token_reading)
     with os.fdopen(token_writing, "w") as pipe:
-        pipe.write(token)
+        pipe.write(order["token"])
     return {"gateway": gateway, "fork server": fork_server, **helpers}
 
 
-def _start_forwarder(paths: Paths) -> tuple[dict[str, subprocess.Popen[bytes]], list[str]]:
+def _start_forwarder(paths: Paths, ca_bundle: str) -> tuple[dict[str, subprocess.Popen[bytes]], list[str]]:
     """The way to the host's proxy, and the gateway's option that names it."""
+    with open(paths.ca_bundle, "x", encoding="utf-8") as file:
+        file.write(ca_bundle)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         arguments = [f"--listener-fd={listener.fileno()}", f"--socket={paths.egress_socket}"]
         forwarder = _start("forwarder", arguments, [listener.fileno()])

@@ -17,7 +17,7 @@ class Paths:
     run: str = "/run/ipybox"
     """The host's sockets."""
     kernels: str = "/run/ipybox-kernels"
-    """Connection files and ipc sockets of kernels."""
+    """Connection files and ipc sockets of kernels, and what the host trusts."""
     packages: str = "/opt/ipybox/packages"
     """The workspace's package volume; `current` in it links to the newest generation."""
 
@@ -31,13 +31,13 @@ class Paths:
 
     @property
     def egress_socket(self) -> str:
-        """The host's HTTP proxy; there where the sandbox may reach other hosts."""
+        """The host's HTTP proxy."""
         return os.path.join(self.run, "egress.sock")
 
     @property
     def ca_bundle(self) -> str:
         """What the host trusts, for programs that go through its proxy."""
-        return os.path.join(self.run, "ca.pem")
+        return os.path.join(self.kernels, "ca.pem")
 
     @property
     def current_packages(self) -> str:

@@ -1,8 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { chown, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { chown, mkdtemp, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Duplex } from "node:stream";
 import { IpyboxError } from "../../common/errors.ts";
 import { ReleaseStack } from "../../common/lifecycle.ts";
 import type { Logger } from "../../common/logger.ts";
@@ -18,24 +17,22 @@ import type {
   TaskResult,
   TaskSpec,
 } from "../engine.ts";
-import type { SandboxMission } from "../link/control-connection.ts";
-import { GatewayDock } from "../link/gateway-dock.ts";
-import { removeRunDirectory, RunRoot } from "../link/run-directory.ts";
-import { listenOn } from "../link/socket.ts";
+import { RunRoot } from "../link/run-directory.ts";
 import { orAborted } from "../or-aborted.ts";
+import { untilReady } from "../readiness.ts";
+import { SharedPreparation } from "../shared-preparation.ts";
 import { bootstrapTag } from "./base-image.ts";
 import { createDockerClient, type DockerClient } from "./client.ts";
-import { startContainer, type StartedContainer } from "./container.ts";
 import { diagnoseDocker } from "./diagnosis.ts";
 import { listSandboxes, pruneEngine, removeOrphans } from "./inventory.ts";
-import { type SandboxLimits, toCreateOptions } from "./isolation.ts";
+import type { SandboxLimits } from "./isolation.ts";
 import { ensureKernelImage, type KernelImageOptions, kernelImageTag, userLabel } from "./kernel-image.ts";
 import { LABEL, packageVolume, type SandboxRole } from "./labels.ts";
-import { LogTail } from "../log-tail.ts";
+import type { Link } from "./link.ts";
 import { toShieldedPlaces, workspacePathInside } from "./mounts.ts";
-import { untilReady } from "../readiness.ts";
+import { SocketLink } from "./socket-link.ts";
+import { type SandboxPlan, type StartedSandbox, startSandbox, undo } from "./start-sandbox.ts";
 import { sweepAfterDeath } from "./sweep-after-death.ts";
-import { SharedPreparation } from "../shared-preparation.ts";
 
 export interface DockerEngineOptions extends Omit<KernelImageOptions, "env"> {
   readonly limits: SandboxLimits;
@@ -51,9 +48,6 @@ export interface DockerEngineOptions extends Omit<KernelImageOptions, "env"> {
 
 /** What remains in a task's control connection once its container is gone. */
 const DRAIN_TIMEOUT_MS = 2000;
-/** In the run directory; docs/architecture.md, "egress.sock". */
-const CA_BUNDLE = "ca.pem";
-const KEPT_LOG_CHARS = 64 * 1024;
 
 /** Sandboxes in containers of a Docker Engine that shares this host's file system, linked by unix sockets. */
 export class DockerEngine implements AdministeredEngine {
@@ -62,6 +56,7 @@ export class DockerEngine implements AdministeredEngine {
   readonly #imageOptions: KernelImageOptions;
   readonly #client: DockerClient;
   readonly #runRoot: RunRoot;
+  readonly #link: Link;
   readonly #image: SharedPreparation<string>;
   readonly #self = currentProcess();
   readonly #closing = new AbortController();
@@ -76,6 +71,7 @@ export class DockerEngine implements AdministeredEngine {
     this.#imageOptions = { ...options, env };
     this.#client = createDockerClient(env);
     this.#runRoot = new RunRoot(options.runtimeDir, sweepAfterDeath(env));
+    this.#link = new SocketLink(this.#runRoot, options);
     this.#image = new SharedPreparation((prepare) => ensureKernelImage(this.#client, this.#imageOptions, prepare));
   }
 
@@ -95,25 +91,31 @@ export class DockerEngine implements AdministeredEngine {
         id: spec.sessionId,
         role: "session",
         spec,
-        mission: { mode: "session", token, workspace: workspacePath, shields: this.#shieldsOf("session", spec) },
-        sockets: { "tools.sock": options.onBridgeConnection, "egress.sock": options.egress?.onConnection },
-        caBundle: options.egress?.caBundle,
+        mission: {
+          mode: "session",
+          token,
+          workspace: workspacePath,
+          shields: this.#shieldsOf("session", spec),
+          ...(options.egress && { egress: { caBundle: options.egress.caBundle } }),
+        },
+        onBridgeConnection: options.onBridgeConnection,
+        onEgressConnection: options.egress?.onConnection,
         onOutput: () => undefined,
       });
       try {
-        await untilReady(started.dock.ready, { exited: started.container.exited, log: started.log }, signal);
+        await untilReady(started.dock.ready, started, signal);
       } catch (error) {
-        await this.#undo(started);
+        await undo(started, this.#options.logger);
         throw error;
       }
       // Whoever ended it, what was made for it goes with it.
-      void started.container.exited.then(() => this.#undo(started));
+      void started.exited.then(() => undo(started, this.#options.logger));
       return {
         id: spec.sessionId,
         workspacePath,
         connectGateway: (connect) => started.dock.connectGateway(connect),
-        exited: started.container.exited,
-        pause: () => started.container.pause(),
+        exited: started.exited,
+        pause: () => started.pause(),
         tailLogs: (lines) => Promise.resolve(started.log.lines(lines)),
         [Symbol.asyncDispose]: () => started[Symbol.asyncDispose](),
       };
@@ -127,15 +129,11 @@ export class DockerEngine implements AdministeredEngine {
         role: "installer",
         spec,
         mission: { mode: "task", module: spec.module, args: spec.args, shields: this.#shieldsOf("installer", spec) },
-        sockets: { "egress.sock": options.onEgressConnection },
+        onEgressConnection: options.onEgressConnection,
         onOutput: options.onOutput,
       });
-      const control = await untilReady(
-        started.dock.control,
-        { exited: started.container.exited, log: started.log },
-        signal,
-      );
-      const exit = await orAborted(started.container.exited, signal);
+      const control = await untilReady(started.dock.control, started, signal);
+      const exit = await orAborted(started.exited, signal);
       await within(DRAIN_TIMEOUT_MS, control.ended);
       return { code: control.exitCode ?? exit.code, outOfMemory: exit.outOfMemory };
     });
@@ -191,69 +189,31 @@ export class DockerEngine implements AdministeredEngine {
     }
   }
 
-  /** Run directory and sockets, then the container. A failure leaves nothing behind; the first error is thrown. */
-  async #start(signal: AbortSignal, plan: StartPlan): Promise<Started> {
+  async #start(signal: AbortSignal, plan: SandboxPlan): Promise<StartedSandbox> {
     await assertWorkspace(plan.spec.workspace.path);
     const [image, engineCpus] = await Promise.all([
       this.buildImage({ signal, onProgress: () => undefined }),
       this.#countCpus(),
       this.#makePackageVolume(plan.spec),
     ]);
-    const { uid, gid, logger } = this.#options;
-    const log = new LogTail(KEPT_LOG_CHARS);
-    const stack = new ReleaseStack();
-    try {
-      const runDirectory = await this.#runRoot.make(plan.id, { uid, gid });
-      stack.defer(() => removeRunDirectory(runDirectory));
-      const emptyFile = join(runDirectory, "empty");
-      await writeFile(emptyFile, "", { mode: 0o444 });
-      if (plan.caBundle) await writeFile(join(runDirectory, CA_BUNDLE), plan.caBundle, { mode: 0o444 });
-      const dock = new GatewayDock({
-        mission: plan.mission,
-        onLog: (text) => log.append(text.endsWith("\n") ? text : `${text}\n`),
-        onOutput: plan.onOutput,
-        logger: logger.child({ sandbox: plan.id }),
-      });
-      stack.use(dock);
-      const listen = { directory: runDirectory, uid, gid };
-      stack.use(await listenOn({ ...listen, name: "gateway.sock", onConnection: (stream) => dock.accept(stream) }));
-      for (const name of ["tools.sock", "egress.sock"] as const) {
-        const onConnection = plan.sockets[name];
-        if (onConnection) stack.use(await listenOn({ ...listen, name, onConnection }));
-      }
-      signal.throwIfAborted();
-      const create = toCreateOptions({
-        ...this.#options,
-        id: plan.id,
-        sessionId: plan.spec.sessionId,
-        role: plan.role,
-        image,
-        owner: formatIdentity(this.#self),
-        workspace: plan.spec.workspace,
-        extraMounts: plan.spec.mounts,
-        runDirectory,
-        emptyFile,
-        engineCpus,
-        runtime: this.#options.runtime,
-        gpus: this.#options.gpus,
-      });
-      const container = stack.use(await startContainer(this.#client, create, { signal, log, logger }));
-      void dock.control.then((control) => control.ended).then(() => container.assumeGone());
-      const started: Started = {
-        container,
-        dock,
-        log,
-        [Symbol.asyncDispose]: async () => {
-          await stack[Symbol.asyncDispose]();
-          this.#running.delete(started);
-        },
-      };
-      this.#running.add(started);
-      return started;
-    } catch (error) {
-      await this.#undo(stack);
-      throw error;
-    }
+    const { uid, gid, limits, runtime, gpus, logger } = this.#options;
+    const owner = formatIdentity(this.#self);
+    const started = await startSandbox(plan, {
+      client: this.#client,
+      link: this.#link,
+      container: { image, owner, uid, gid, limits, engineCpus, runtime, gpus },
+      signal,
+      logger,
+    });
+    const tracked: StartedSandbox = {
+      ...started,
+      [Symbol.asyncDispose]: async () => {
+        await started[Symbol.asyncDispose]();
+        this.#running.delete(tracked);
+      },
+    };
+    this.#running.add(tracked);
+    return tracked;
   }
 
   /** A sandbox over an empty workspace, of which nothing is left. */
@@ -290,31 +250,6 @@ export class DockerEngine implements AdministeredEngine {
     this.#engineCpus = typeof count === "number" && count > 0 ? count : Infinity;
     return this.#engineCpus;
   }
-
-  async #undo(started: AsyncDisposable): Promise<void> {
-    try {
-      await started[Symbol.asyncDispose]();
-    } catch (error) {
-      this.#options.logger.warn("a sandbox could not be removed", { error });
-    }
-  }
-}
-
-interface StartPlan {
-  readonly id: string;
-  readonly role: SandboxRole;
-  readonly spec: SandboxSpec;
-  readonly mission: SandboxMission;
-  /** Who serves the sockets besides `gateway.sock`. */
-  readonly sockets: Partial<Record<"tools.sock" | "egress.sock", ((stream: Duplex) => void) | undefined>>;
-  readonly caBundle?: string | undefined;
-  readonly onOutput: (text: string) => void;
-}
-
-interface Started extends AsyncDisposable {
-  readonly container: StartedContainer;
-  readonly dock: GatewayDock;
-  readonly log: LogTail;
 }
 
 async function assertWorkspace(path: string): Promise<void> {

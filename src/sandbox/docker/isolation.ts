@@ -1,6 +1,7 @@
 import type { ContainerCreateOptions, DeviceRequest } from "dockerode";
 import type { ExtraMount, SandboxWorkspace } from "../engine.ts";
 import { LABEL, type SandboxRole } from "./labels.ts";
+import type { Crossing } from "./link.ts";
 import { INSIDE, toMounts, workspacePathInside } from "./mounts.ts";
 
 export interface SandboxLimits {
@@ -11,24 +12,27 @@ export interface SandboxLimits {
   readonly tmpBytes: number;
 }
 
-export interface ContainerPlan {
-  /** Unique on the engine: names the container. */
-  readonly id: string;
-  readonly sessionId: string;
-  readonly role: SandboxRole;
+/** What all containers of an engine have in common. */
+export interface EngineWidePlan {
   readonly image: string;
   readonly owner: string;
   readonly uid: number;
   readonly gid: number;
-  readonly workspace: SandboxWorkspace;
-  readonly extraMounts: readonly ExtraMount[];
-  readonly runDirectory: string;
-  readonly emptyFile: string;
   readonly limits: SandboxLimits;
   /** CPUs that the engine has: it refuses a limit above. */
   readonly engineCpus: number;
   readonly runtime: string | undefined;
   readonly gpus: number | "all" | undefined;
+}
+
+export interface ContainerPlan extends EngineWidePlan {
+  /** Unique on the engine: names the container. */
+  readonly id: string;
+  readonly sessionId: string;
+  readonly role: SandboxRole;
+  readonly workspace: SandboxWorkspace;
+  readonly extraMounts: readonly ExtraMount[];
+  readonly crossing: Crossing;
 }
 
 /** The whole of a sandbox's walls, as the engine is told: nothing else decides what a container may do. */

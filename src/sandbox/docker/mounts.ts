@@ -3,6 +3,7 @@ import type { MountSettings } from "dockerode";
 import type { ExtraMount, SandboxWorkspace } from "../engine.ts";
 import type { ShieldedPlace } from "../link/control-connection.ts";
 import { packageVolume, type SandboxRole } from "./labels.ts";
+import type { Crossing } from "./link.ts";
 
 /** Paths inside a container; docs/architecture.md, "Inside a sandbox". */
 export const INSIDE = {
@@ -27,10 +28,7 @@ export interface MountPlan {
   readonly extra: readonly ExtraMount[];
   /** User inside; decides whether the image's /root can be passed through. */
   readonly uid: number;
-  /** Run directory on the host. */
-  readonly runDirectory: string;
-  /** An empty read-only file on the host, mounted over masked files. */
-  readonly emptyFile: string;
+  readonly crossing: Crossing;
 }
 
 /** Where the workspace is inside: its own path, or `/workspace` alone where that would hide a part of the image. */
@@ -50,7 +48,7 @@ export function toMounts(plan: MountPlan): MountSettings[] {
   return [
     ...places.map(({ source, target, readOnly }) => bind(source, target, readOnly)),
     ...shields.filter(isFirstAtItsTarget),
-    bind(plan.runDirectory, INSIDE.run, true),
+    bind(plan.crossing.runDirectory, INSIDE.run, true),
     {
       Type: "volume",
       Source: packageVolume(plan.workspace.key),
@@ -102,13 +100,13 @@ function toShields(place: Place, workspace: SandboxWorkspace) {
   return { pinned: pinned.sort(), shielded, masked };
 }
 
-function toShieldMounts(place: Place, { workspace, emptyFile }: MountPlan): MountSettings[] {
+function toShieldMounts(place: Place, { workspace, crossing }: MountPlan): MountSettings[] {
   const { pinned, shielded, masked } = toShields(place, workspace);
   const at = (path: string) => posix.join(place.target, posix.relative(place.source, path));
   return [
     ...pinned.map((path) => bind(path, at(path), place.readOnly)),
     ...shielded.map((path) => bind(path, at(path), true)),
-    ...masked.map((path) => bind(emptyFile, at(path), true)),
+    ...masked.map((path) => bind(crossing.emptyFile, at(path), true)),
   ];
 }
 

@@ -3,9 +3,17 @@ import { StringDecoder } from "node:string_decoder";
 import { z } from "zod";
 import { Deferred } from "../../common/lifecycle.ts";
 
-/** What init is told to be, in answer to its first line. The workspace is the path inside. */
+/**
+ * What init is told to be, in answer to its first line. The workspace is the path inside; `egress` is there where
+ * programs may reach other hosts, with the certificates (PEM) that they are to trust.
+ */
 export type SandboxMission = (
-  | { readonly mode: "session"; readonly token: string; readonly workspace: string }
+  | {
+      readonly mode: "session";
+      readonly token: string;
+      readonly workspace: string;
+      readonly egress?: { readonly caBundle: string };
+    }
   | { readonly mode: "task"; readonly module: string; readonly args: readonly string[] }
 ) & { readonly shields: readonly ShieldedPlace[] };
 

@@ -11,8 +11,11 @@ const plan: ContainerPlan = {
   gid: 100,
   workspace: { path: "/home/ann/project", key: "k", masked: [], protected: [] },
   extraMounts: [],
-  runDirectory: "/run/user/1000/ipybox/r/s",
-  emptyFile: "/run/user/1000/ipybox/r/s/empty",
+  crossing: {
+    type: "socket",
+    runDirectory: "/run/user/1000/ipybox/r/s",
+    emptyFile: "/run/user/1000/ipybox/r/s/empty",
+  },
   limits: { memoryBytes: 2 * 1024 ** 3, cpus: 2, pids: 512, tmpBytes: 512 * 1024 ** 2 },
   engineCpus: 8,
   runtime: undefined,

@@ -6,8 +6,11 @@ const plan: MountPlan = {
   workspace: { path: "/home/ann/project", key: "k", masked: [], protected: [] },
   extra: [],
   uid: 1000,
-  runDirectory: "/run/user/1000/ipybox/r/s",
-  emptyFile: "/run/user/1000/ipybox/r/s/empty",
+  crossing: {
+    type: "socket",
+    runDirectory: "/run/user/1000/ipybox/r/s",
+    emptyFile: "/run/user/1000/ipybox/r/s/empty",
+  },
 };
 
 const summary = (changes: Partial<MountPlan>) =>
