@@ -52,7 +52,7 @@ function parseHost(host: string, tls: () => TlsMaterial | undefined): EngineEndp
     };
   }
   throw new IpyboxError("invalid-configuration", `The engine's address is of an unknown kind: ${host}`, {
-    hint: "Set DOCKER_HOST to unix:///path/to/docker.sock or tcp://host:port.",
+    hint: "Set DOCKER_HOST to unix:///path/to/docker.sock or tcp://host:port. An engine behind SSH: forward its socket with ssh -nNT -L /path/to/docker.sock:/var/run/docker.sock HOST.",
   });
 }
 

@@ -56,14 +56,14 @@ export async function bootstrapTag(base: BaseImageOptions): Promise<string | und
 }
 
 export async function hasImage(client: DockerClient, reference: string): Promise<boolean> {
-  return (await client.find(client.api.getImage(reference).inspect())) !== undefined;
+  return (await client.find(client.api.inspectImage(reference))) !== undefined;
 }
 
 /** Rejects with the registry's or the engine's own reason. */
 export async function pullImage(client: DockerClient, reference: string, options: PrepareOptions): Promise<void> {
   options.onProgress({ message: `pulling ${reference}` });
   const named = /[:@][^/]*$/.test(reference) ? reference : `${reference}:latest`; // without a tag the engine pulls all
-  const stream = await client.ask(client.api.pull(named, { abortSignal: options.signal }));
+  const stream = await client.ask(client.api.pullImage(named, options.signal));
   await client.ask(followBuild(stream, () => undefined));
 }
 
@@ -101,19 +101,18 @@ async function bootstrap(
     if (tail.length > KEPT_LINES) tail.shift();
     options.onProgress({ message: line.replace(/^\[base\] /, "") });
   });
-  const [repo, version] = tag.split(":");
+  const [repo = "", version = ""] = tag.split(":");
   const tar = new PassThrough();
   const results = await Promise.allSettled([
     exitOf(child),
     pipeline(child.stdout, tar),
     client
       .ask(
-        client.api.importImage(tar, {
-          repo,
-          tag: version,
-          changes: [`LABEL ${LABEL.image}=base`, 'CMD ["bash"]'],
-          abortSignal: options.signal,
-        }),
+        client.api.importImage(
+          tar,
+          { repo, tag: version, changes: [`LABEL ${LABEL.image}=base`, 'CMD ["bash"]'] },
+          options.signal,
+        ),
       )
       .then((stream) => followBuild(stream, () => undefined)),
   ]);
@@ -121,7 +120,7 @@ async function bootstrap(
   const failed = results.find((result) => result.status === "rejected");
   if (!failed) return;
   // A truncated tar may have been imported as an image.
-  await client.find(client.api.getImage(tag).remove());
+  await client.find(client.api.removeImage(tag));
   throw new IpyboxError(
     "image-build-failed",
     `The base image ${base.reference} can't be pulled, and making one failed: ${messageOf(failed.reason)}\n${tail.join("\n")}`,

@@ -1,12 +1,11 @@
-import { Agent } from "node:http";
-import { Agent as TlsAgent } from "node:https";
-import Docker from "dockerode";
-import { IpyboxError, messageOf, systemCodeOf } from "../../common/errors.ts";
-import { type EngineEndpoint, resolveEndpoint } from "../engine-endpoint.ts";
+import { IpyboxError, systemCodeOf } from "../../common/errors.ts";
+import { resolveEndpoint } from "../engine-endpoint.ts";
+import { EngineApi } from "./engine-api.ts";
+import { EngineHttp, EngineRefusal } from "./engine-http.ts";
 
-/** dockerode and the endpoint it talks to, with the engine's failures as errors of ours. */
+/** The engine's API and where it is, with the engine's failures as errors of ours. */
 export interface DockerClient {
-  readonly api: Docker;
+  readonly api: EngineApi;
   readonly address: string;
   /** Awaits a request of `api`; its failure becomes `engine-unreachable` or `engine-error`. */
   ask<T>(request: Promise<T>): Promise<T>;
@@ -14,10 +13,10 @@ export interface DockerClient {
   find<T>(request: Promise<T>): Promise<T | undefined>;
 }
 
-/** Makes no connection yet. Each request opens its own, so nothing dead is left after the engine restarted. */
+/** Makes no connection yet. */
 export function createDockerClient(env: Readonly<Record<string, string | undefined>>): DockerClient {
   const endpoint = resolveEndpoint(env);
-  const api = new Docker(toModemOptions(endpoint));
+  const api = new EngineApi(new EngineHttp(endpoint));
   const ask = async <T>(request: Promise<T>): Promise<T> => {
     try {
       return await request;
@@ -37,30 +36,12 @@ export function createDockerClient(env: Readonly<Record<string, string | undefin
 /** HTTP status with which the engine refused a request; undefined when it was no refusal. */
 export function statusOf(error: unknown): number | undefined {
   if (error instanceof IpyboxError) return statusOf(error.cause);
-  return error instanceof Error && "statusCode" in error && typeof error.statusCode === "number"
-    ? error.statusCode
-    : undefined;
-}
-
-function toModemOptions(endpoint: EngineEndpoint): Docker.DockerOptions & { agent: Agent } {
-  switch (endpoint.type) {
-    case "socket":
-      return { socketPath: endpoint.path, host: undefined, agent: new Agent({ keepAlive: false }) };
-    case "tcp":
-      return {
-        socketPath: undefined,
-        host: endpoint.host,
-        port: endpoint.port,
-        protocol: endpoint.tls ? "https" : "http",
-        ...endpoint.tls,
-        agent: endpoint.tls ? new TlsAgent({ keepAlive: false }) : new Agent({ keepAlive: false }),
-      };
-  }
+  return error instanceof EngineRefusal ? error.statusCode : undefined;
 }
 
 function toEngineError(error: unknown, address: string): unknown {
-  if (statusOf(error) !== undefined) {
-    return new IpyboxError("engine-error", `The container engine refused a request: ${refusalOf(error)}`, {
+  if (error instanceof EngineRefusal) {
+    return new IpyboxError("engine-error", `The container engine refused a request: ${error.message}`, {
       cause: error,
     });
   }
@@ -79,11 +60,4 @@ function toEngineError(error: unknown, address: string): unknown {
       cause: error,
     },
   );
-}
-
-/** The engine's own words, without dockerode's frame around them. */
-function refusalOf(error: unknown): string {
-  const json = error instanceof Error && "json" in error ? error.json : undefined;
-  const message = typeof json === "object" && json !== null && "message" in json ? json.message : undefined;
-  return typeof message === "string" ? message : messageOf(error).trim();
 }

@@ -1,5 +1,5 @@
-import { Readable } from "node:stream";
-import type { Container, ContainerCreateOptions } from "dockerode";
+import type { Readable } from "node:stream";
+import type { ContainerCreateOptions } from "dockerode";
 import { z } from "zod";
 import { Deferred, ReleaseStack } from "../../common/lifecycle.ts";
 import type { Logger } from "../../common/logger.ts";
@@ -41,19 +41,19 @@ export async function startContainer(
   try {
     const since = Math.floor(Date.now() / 1000);
     const watch = new ExitWatch();
-    const streams: NodeJS.ReadableStream[] = [];
-    stack.defer(() => streams.forEach(destroy)); // last: the removal is seen in the events
-    const container = await client.ask(client.api.createContainer(create));
-    stack.defer(() => removeContainer(client, container, watch));
+    const streams: Readable[] = [];
+    stack.defer(() => streams.forEach((stream) => stream.destroy())); // last: the removal is seen in the events
+    const id = await client.ask(client.api.createContainer(create));
+    stack.defer(() => removeContainer(client, id, watch));
     options.signal.throwIfAborted();
     // Both before the start: AutoRemove deletes logs and exit code together with the container.
-    streams.push(await followOutput(client, container, options.log));
-    streams.push(await followEvents(client, container, since, watch));
+    streams.push(await followOutput(client, id, options.log));
+    streams.push(await followEvents(client, id, since, watch));
     options.signal.throwIfAborted();
-    await client.ask(container.start());
+    await client.ask(client.api.startContainer(id));
     return {
       exited: watch.exited,
-      pause: () => pauseContainer(client, container),
+      pause: () => pauseContainer(client, id),
       assumeGone: () => void within(REPORT_TIMEOUT_MS, watch.exited).then(() => watch.settle(undefined)),
       async [Symbol.asyncDispose]() {
         await stack[Symbol.asyncDispose]();
@@ -107,8 +107,8 @@ class ExitWatch {
   }
 }
 
-async function followOutput(client: DockerClient, container: Container, log: LogTail): Promise<NodeJS.ReadableStream> {
-  const stream = await client.ask(container.attach({ stream: true, stdout: true, stderr: true }));
+async function followOutput(client: DockerClient, id: string, log: LogTail): Promise<Readable> {
+  const stream = await client.ask(client.api.attachContainer(id));
   stream.on(
     "data",
     demultiplex((text) => log.append(text)),
@@ -123,14 +123,9 @@ const eventSchema = z.object({
 });
 type EngineEvent = z.infer<typeof eventSchema>;
 
-async function followEvents(
-  client: DockerClient,
-  container: Container,
-  since: number,
-  watch: ExitWatch,
-): Promise<NodeJS.ReadableStream> {
-  const filters = { container: [container.id], event: ["oom", "die", "destroy"] };
-  const stream = await client.ask(client.api.getEvents({ since, filters }));
+async function followEvents(client: DockerClient, id: string, since: number, watch: ExitWatch): Promise<Readable> {
+  const filters = { container: [id], event: ["oom", "die", "destroy"] };
+  const stream = await client.ask(client.api.events({ since, filters }));
   let pending = "";
   stream.on("data", (chunk: Buffer) => {
     const lines = (pending + chunk.toString("utf8")).split("\n");
@@ -152,25 +147,21 @@ function parseEvent(line: string): EngineEvent | undefined {
   }
 }
 
-function destroy(stream: NodeJS.ReadableStream): void {
-  if (stream instanceof Readable) stream.destroy();
-}
-
-async function pauseContainer(client: DockerClient, container: Container): Promise<void> {
+async function pauseContainer(client: DockerClient, id: string): Promise<void> {
   try {
-    await client.ask(container.pause());
+    await client.ask(client.api.pauseContainer(id));
   } catch (error) {
     const status = statusOf(error);
     if (status === 404) return;
     // Paused, or ended: the engine refuses both alike, with another status in each of its versions.
-    const state = await client.find(container.inspect());
+    const state = await client.find(client.api.inspectContainer(id));
     if (state !== undefined && state.State.Running && !state.State.Paused) throw error;
   }
 }
 
-async function removeContainer(client: DockerClient, container: Container, watch: ExitWatch): Promise<void> {
+async function removeContainer(client: DockerClient, id: string, watch: ExitWatch): Promise<void> {
   try {
-    await client.ask(container.remove({ force: true }));
+    await client.ask(client.api.removeContainer(id));
   } catch (error) {
     const status = statusOf(error);
     if (status === 404) return; // AutoRemove was faster

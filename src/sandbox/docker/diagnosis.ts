@@ -158,7 +158,7 @@ async function checkImage(client: DockerClient, options: DiagnosisOptions): Prom
     };
   }
   try {
-    await client.api.getImage(options.baseImage).distribution();
+    await client.api.inspectDistribution(options.baseImage);
     return {
       name: "image",
       status: "warn",

@@ -224,7 +224,7 @@ export class DockerEngine implements AdministeredEngine {
     stack.defer(() => rm(path, { recursive: true, force: true }));
     if (process.geteuid?.() === 0) await chown(path, uid, gid);
     const id = randomBytes(8).toString("hex");
-    stack.defer(() => this.#client.find(this.#client.api.getVolume(packageVolume(id)).remove()));
+    stack.defer(() => this.#client.find(this.#client.api.removeVolume(packageVolume(id))));
     const spec = { sessionId: id, workspace: { path, key: id, masked: [], protected: [] }, mounts: [] };
     const signal = this.#closing.signal;
     const sandbox = await this.launch(spec, { signal, onBridgeConnection: (stream) => stream.destroy() });

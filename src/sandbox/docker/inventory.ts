@@ -77,7 +77,7 @@ const statsSchema = z.object({
 });
 
 async function memoryOf(client: DockerClient, id: string): Promise<number | undefined> {
-  const stats = await client.find(client.api.getContainer(id).stats({ stream: false, "one-shot": true }));
+  const stats = await client.find(client.api.containerStats(id));
   const memory = statsSchema.safeParse(stats).data?.memory_stats;
   if (!memory) return undefined;
   // What the kernel could drop at once: the name of cgroup v1, then that of v2. The docker CLI subtracts the same.
@@ -87,9 +87,7 @@ async function memoryOf(client: DockerClient, id: string): Promise<number | unde
 
 async function removeContainers(client: DockerClient, containers: readonly ContainerInfo[]): Promise<string[]> {
   await Promise.all(
-    containers.map((container) =>
-      tolerating([404, 409], client.ask(client.api.getContainer(container.Id).remove({ force: true }))),
-    ),
+    containers.map((container) => tolerating([404, 409], client.ask(client.api.removeContainer(container.Id)))),
   );
   return containers.map(nameOf);
 }
@@ -107,21 +105,21 @@ async function removeImages(
   const removed: string[] = [];
   for (const tag of tags) {
     // 409: a sandbox still runs on it
-    if (await tolerating([404, 409], client.ask(client.api.getImage(tag).remove()))) removed.push(tag);
+    if (await tolerating([404, 409], client.ask(client.api.removeImage(tag)))) removed.push(tag);
   }
   return removed;
 }
 
 async function removeVolumes(client: DockerClient, options: PruneOptions): Promise<string[]> {
-  const { Volumes } = await client.ask(client.api.listVolumes({ filters: { label: [LABEL.workspace] } }));
+  const volumes = await client.ask(client.api.listVolumes({ filters: { label: [LABEL.workspace] } }));
   const removed: string[] = [];
-  for (const volume of Volumes) {
+  for (const volume of volumes) {
     const workspace = volume.Labels[LABEL.workspace];
     if (!volume.Name.startsWith(PACKAGE_VOLUME_PREFIX) || workspace === undefined) continue;
     const gone = volume.Labels[LABEL.machine] === options.machine && !existsSync(workspace);
     if (!gone && !options.all) continue;
     // 409: a sandbox still uses it
-    if (await tolerating([404, 409], client.ask(client.api.getVolume(volume.Name).remove()))) removed.push(volume.Name);
+    if (await tolerating([404, 409], client.ask(client.api.removeVolume(volume.Name)))) removed.push(volume.Name);
   }
   return removed;
 }

@@ -113,15 +113,15 @@ async function build(client: DockerClient, plan: BuildPlan, prepare: PrepareOpti
   const [userKey = "", userValue = ""] = userLabel(plan).split("=");
   try {
     const stream = await client.ask(
-      client.api.buildImage(await packContext(plan.context, bundle.pem), {
-        t: plan.tag,
-        version: "1",
-        rm: true,
-        forcerm: true,
-        buildargs: { ...proxyArguments(plan.env), ...plan.context.arguments, BASE_IMAGE: plan.baseReference },
-        labels: { [LABEL.image]: "kernel", [userKey]: userValue },
-        abortSignal: prepare.signal,
-      }),
+      client.api.buildImage(
+        await packContext(plan.context, bundle.pem),
+        {
+          t: plan.tag,
+          buildargs: { ...proxyArguments(plan.env), ...plan.context.arguments, BASE_IMAGE: plan.baseReference },
+          labels: { [LABEL.image]: "kernel", [userKey]: userValue },
+        },
+        prepare.signal,
+      ),
     );
     await client.ask(followBuild(stream, prepare.onProgress));
   } catch (cause) {
