@@ -1,4 +1,9 @@
 import { openEngine } from "../app.ts";
+import { cleanPath } from "../broker/host-paths.ts";
+import type { Config } from "../config/options.ts";
+import { openConfiguredWorkspace } from "../ground.ts";
+import type { Diagnosis } from "../sandbox/engine-admin.ts";
+import { findEnvExposure } from "../workspace/env-exposure.ts";
 import type { Invocation } from "./invocation.ts";
 
 const MARKS = { ok: "ok  ", warn: "warn", fail: "fail" } as const;
@@ -6,7 +11,7 @@ const MARKS = { ok: "ok  ", warn: "warn", fail: "fail" } as const;
 /** Checks what ipybox needs, a line each with its remedy; exit code 1 when something fails. */
 export async function doctor({ config, own }: Invocation): Promise<number> {
   await using engine = await openEngine(config);
-  const diagnoses = await engine.diagnose();
+  const diagnoses = [...(await engine.diagnose()), await diagnoseEnvFiles(config)];
   if (own["json"] !== undefined) process.stdout.write(`${JSON.stringify(diagnoses, null, 2)}\n`);
   else {
     for (const { name, status, detail, remedy } of diagnoses) {
@@ -16,4 +21,26 @@ export async function doctor({ config, own }: Invocation): Promise<number> {
     }
   }
   return diagnoses.some(({ status }) => status === "fail") ? 1 : 0;
+}
+
+async function diagnoseEnvFiles(config: Config): Promise<Diagnosis> {
+  const { path } = await openConfiguredWorkspace(config);
+  const host = process.env["PATH"];
+  const { files, tracked } = await findEnvExposure(path, host === undefined ? undefined : cleanPath(host, [path]));
+  const name = "env files";
+  if (tracked.length > 0) {
+    return {
+      name,
+      status: "warn",
+      detail: `tracked by git, so cells can read their content in .git: ${tracked.join(", ")}`,
+      remedy: "Take them out of the repository (git rm --cached), change their secrets, and name one with --env-file.",
+    };
+  }
+  if (files.length === 0) return { name, status: "ok", detail: "none with content in the workspace" };
+  return {
+    name,
+    status: "warn",
+    detail: `cells see these as empty while their masks hold: ${files.join(", ")}`,
+    remedy: "Keep secrets outside the workspace and name their file with --env-file.",
+  };
 }

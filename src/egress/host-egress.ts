@@ -61,6 +61,11 @@ export class HostEgress implements AsyncDisposable {
     return isAllowed([...this.#allowed, ...this.#allowedPrivate], canonicalHost(host) ?? "", port);
   }
 
+  /** Whether a host may have a private address (`--allow-private`); nothing is resolved. */
+  admitsPrivate(host: string, port: number): boolean {
+    return isAllowed(this.#allowedPrivate, canonicalHost(host) ?? "", port);
+  }
+
   /** The far end of a session's egress socket; undefined when no host is allowed, and there is no such socket. */
   openSession(): EgressServer | undefined {
     if (this.#allowed.length + this.#allowedPrivate.length === 0) return undefined;
@@ -85,11 +90,12 @@ export class HostEgress implements AsyncDisposable {
       logger,
     });
     if (target === undefined) return new EgressServer({ index });
-    const rule = { host: target.host, wildcard: false, ports: [target.port] };
+    const host = canonicalHost(target.host) ?? target.host; // one that is no host name is admitted by no rule
+    const rule = { host, wildcard: false, ports: [target.port] };
     const proxy = new ConnectProxy({
       allowed: [rule],
       // That host only: an installer has no business with the others.
-      allowedPrivate: isAllowed(this.#allowedPrivate, target.host, target.port) ? [rule] : [],
+      allowedPrivate: this.admitsPrivate(host, target.port) ? [rule] : [],
       proxyFor: (host, port) => proxyFromEnvironment(env, host, port),
       logger,
     });

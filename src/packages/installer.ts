@@ -28,6 +28,8 @@ export interface PackageInstallerOptions {
   readonly runInstaller: RunInstaller;
   /** `host` is the one that the requirement's URL names, if it has one. */
   readonly openEgress: (host: { readonly host: string; readonly port: number } | undefined) => InstallerEgress;
+  /** Hosts that need not be public ones (`--allow-private`). */
+  readonly admitsPrivate: (host: string, port: number) => boolean;
   /** How many indexes that egress serves. */
   readonly indexCount: number;
   readonly logger: Logger;
@@ -54,10 +56,11 @@ export class PackageInstaller {
 
   /**
    * Resolves to the installer's own words, their last 5,000 characters. Rejects with `invalid-requirement` before
-   * anything is started, with `install-failed` when nothing was installed, with the signal's reason when cancelled.
+   * anything is started, with `install-failed` or `disk-full` when nothing was installed, with the signal's reason when
+   * cancelled.
    */
   async install(text: string, options: InstallOptions): Promise<string> {
-    const requirement = parseRequirement(text, { workspace: this.#options.workspace });
+    const requirement = parseRequirement(text, this.#options);
     if (options.origin === "kernel") refuseForeignHost(requirement, options);
     const turn = this.#last.then(() => this.#installAlone(requirement, options));
     this.#last = turn.catch(() => undefined);
@@ -84,7 +87,7 @@ export class PackageInstaller {
     });
     signal.throwIfAborted();
     this.#options.logger.info("installer ended", { code: result.code, outOfMemory: result.outOfMemory });
-    if (result.code !== 0) throw failure(requirement, output.text, result.outOfMemory);
+    if (result.code !== 0) throw failure(requirement, output.text, result);
     return output.text;
   }
 
@@ -112,7 +115,14 @@ function refuseForeignHost(requirement: Requirement, options: InstallOptions): v
   });
 }
 
-function failure(requirement: Requirement, output: string, outOfMemory: boolean): IpyboxError {
+function failure(
+  requirement: Requirement,
+  output: string,
+  { code, outOfMemory }: Awaited<ReturnType<RunInstaller>>,
+): IpyboxError {
+  if (code === ENOSPC) {
+    return new IpyboxError("disk-full", output, { hint: "Free some space on the container engine's disk" });
+  }
   if (outOfMemory) {
     return new IpyboxError("install-failed", `The installer ran out of memory\n${output}`.trim(), {
       hint: "Start ipybox with a larger --memory",
@@ -151,3 +161,5 @@ class OutputTail {
 }
 
 const OUTPUT_CHARACTERS = 5000;
+/** Init's exit code for a task that it ended because too little was free on the disk. */
+const ENOSPC = 28;

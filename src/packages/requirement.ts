@@ -16,6 +16,8 @@ export type Requirement =
 export interface RequirementOptions {
   /** Real path of the workspace: local paths are relative to it and lie in it. */
   readonly workspace: string;
+  /** Hosts that need not be public ones (`--allow-private`). */
+  readonly admitsPrivate: (host: string, port: number) => boolean;
 }
 
 /**
@@ -32,12 +34,12 @@ export function parseRequirement(input: string, options: RequirementOptions): Re
     throw refusal(text.replace(/\p{C}/gu, "?"), "it contains control characters");
   if (text.startsWith("-")) throw refusal(text, "options are not admitted");
   if (/\s-/.test(text.replace(MARKER, ""))) throw refusal(text, "options are not admitted");
-  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(text) || /^file:/i.test(text)) return fromUrl(text, text);
+  if (/^[a-z][a-z0-9+.-]*:\/\//i.test(text) || /^file:/i.test(text)) return fromUrl(text, text, options);
   if (isPath(text)) return fromPath(text, options.workspace);
-  return fromPep508(text);
+  return fromPep508(text, options);
 }
 
-function fromPep508(text: string): Requirement {
+function fromPep508(text: string, options: RequirementOptions): Requirement {
   const match = PEP_508.exec(text);
   const name = match?.groups?.["name"];
   const url = match?.groups?.["url"];
@@ -45,10 +47,10 @@ function fromPep508(text: string): Requirement {
     const several = text.split(/[\s,]+/).every((word) => /^[A-Za-z0-9]/.test(word)) && /[\s,]/.test(text);
     throw refusal(text, several ? "it names several packages" : "it is no PEP 508 requirement");
   }
-  return url === undefined ? { kind: "index", text, name } : fromUrl(url, text);
+  return url === undefined ? { kind: "index", text, name } : fromUrl(url, text, options);
 }
 
-function fromUrl(address: string, text: string): Requirement {
+function fromUrl(address: string, text: string, { admitsPrivate }: RequirementOptions): Requirement {
   const git = /^git\+/i.test(address);
   const plain = git ? address.slice(4) : address;
   const url = URL.canParse(plain) ? new URL(plain) : undefined;
@@ -57,12 +59,16 @@ function fromUrl(address: string, text: string): Requirement {
     throw refusal(text.replace(/\/\/[^@/]*@/, "//"), "the URL has credentials");
   if (/\s/.test(plain)) throw refusal(text, "the URL contains white space");
   const host = url.hostname.replace(/\.$/, "");
-  const bare = host.replace(/^\[|\]$/g, "");
-  if (isIP(bare) !== 0 || !host.includes(".") || domainToASCII(host) === "" || LOCAL_SUFFIX.test(host)) {
-    throw refusal(text, `${bare} is no public host name`);
-  }
   const port = url.port === "" ? 443 : Number(url.port);
+  if (!isPublicName(host) && !admitsPrivate(host, port)) {
+    throw refusal(text, `${host} is no public host name, and no --allow-private names it`);
+  }
   return { kind: git ? "git" : "url", text, host, port };
+}
+
+function isPublicName(host: string): boolean {
+  const isAddress = isIP(host.replace(/^\[|\]$/g, "")) !== 0;
+  return !isAddress && host.includes(".") && domainToASCII(host) !== "" && !LOCAL_SUFFIX.test(host);
 }
 
 function isPath(text: string): boolean {

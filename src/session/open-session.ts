@@ -144,6 +144,7 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
         return await engine.runTask({ ...toSpec(shields.shielded), module: "installer", args }, { ...task, signal });
       },
       openEgress: (target) => egress.openInstaller(target),
+      admitsPrivate: (host, port) => egress.admitsPrivate(host, port),
       indexCount: egress.indexCount,
       logger,
     }),

@@ -1,6 +1,6 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { promisify } from "node:util";
 
 import { afterAll, describe, expect, inject, test } from "vitest";
@@ -151,6 +151,30 @@ describe("the command line", () => {
     expect(checks.length).toBeGreaterThan(4);
     for (const check of checks.filter(({ status }) => status !== "ok")) expect(check.remedy).toBeTruthy();
     expect(checks.filter(({ status }) => status === "fail")).toEqual([]);
+    expect(checks).toContainEqual(expect.objectContaining({ name: "env files", status: "ok" }));
+  });
+
+  test("doctor warns of an env file that git tracks, and advises --env-file", async () => {
+    const workspace = directory.make("doctor-tracked");
+    writeFileSync(`${workspace}/.env`, "KEY=secret\n");
+    await run("git", ["-C", workspace, "init", "--quiet"]);
+    const envFiles = async () => {
+      const options = { env: baseEnvironment(directory), cwd: workspace };
+      const { stdout } = await run(bin, ["doctor", "--json"], options);
+      return (JSON.parse(stdout) as { name: string }[]).find(({ name }) => name === "env files");
+    };
+    const remedy = expect.stringContaining("--env-file") as string;
+    expect(await envFiles()).toMatchObject({
+      status: "warn",
+      detail: expect.stringMatching(/masks hold: \.env$/) as string,
+      remedy,
+    });
+    await run("git", ["-C", workspace, "add", ".env"]);
+    expect(await envFiles()).toMatchObject({
+      status: "warn",
+      detail: expect.stringMatching(/git.*: \.env$/) as string,
+      remedy,
+    });
   });
 });
 

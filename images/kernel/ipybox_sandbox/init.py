@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import errno
 import json
 import os
 import re
@@ -17,9 +18,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ipybox_sandbox import process, seccomp
+from ipybox_sandbox.disk_floor import DiskFloor
 from ipybox_sandbox.mount_check import find_foreign_mount
 from ipybox_sandbox.paths import Paths
 from ipybox_sandbox.process_tree import kill_descendants, reap
@@ -28,6 +31,8 @@ MAX_ORDER_BYTES = 4 * 1024 * 1024
 MAX_LINE_CHARS = 8192
 READ_BYTES = 32 * 1024
 ORDER_SECONDS = 30
+DISK_SECONDS = 0.25
+"""At 2 GB/s half of the floor; a file system makes no event of it."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -62,7 +67,7 @@ def _serve(paths: Paths) -> int:
         if order["mode"] == "session":
             return _watch(control, _start_session(paths, order))
         if order["mode"] == "task":
-            return _run_task(control, order["module"], order["args"])
+            return _run_task(control, paths, order["module"], order["args"])
         raise OSError(f"unknown mode: {order['mode']!r}")
 
 
@@ -143,12 +148,13 @@ def _watch(control: socket.socket, helpers: dict[str, subprocess.Popen[bytes]]) 
                 return 0
 
 
-def _run_task(control: socket.socket, module: str, args: Sequence[str]) -> int:
+def _run_task(control: socket.socket, paths: Paths, module: str, args: Sequence[str]) -> int:
     if not re.fullmatch(r"[a-z_]+(\.[a-z_]+)*", module):
         raise OSError(f"not a module name: {module!r}")
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     wakeup, _ = process.wake_on_child_exit()
+    floor = DiskFloor(paths.packages)
     task = _start(module, list(args), [], output=writing)
     os.close(writing)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -160,8 +166,11 @@ def _run_task(control: socket.socket, module: str, args: Sequence[str]) -> int:
         status: int | None = None
         at_end = False
         while status is None:
-            ready = {key.fileobj for key, _ in selector.select()}
+            ready = {key.fileobj for key, _ in selector.select(DISK_SECONDS)}
             if control in ready and not _is_open(control):
+                return 0
+            if floor.is_crossed():
+                _give_up_for_space(control, paths)
                 return 0
             if wakeup in ready:
                 process.drain(wakeup)
@@ -175,6 +184,17 @@ def _run_task(control: socket.socket, module: str, args: Sequence[str]) -> int:
     _send_output(control, pending)
     _send(control, {"event": "exit", "code": 128 - code if code < 0 else code})
     return 0
+
+
+def _give_up_for_space(control: socket.socket, paths: Paths) -> None:
+    """Ends the task, whose processes may ignore whatever it is asked, and removes what it left."""
+    # Sessions are spared its import.
+    from ipybox_sandbox.installer.generations import collect_garbage
+
+    kill_descendants(os.getpid())
+    collect_garbage(Path(paths.packages))
+    _send_output(control, "The disk of the container engine is almost full: stopped, nothing was changed.\n")
+    _send(control, {"event": "exit", "code": errno.ENOSPC})
 
 
 def _forward(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ from conftest import Sandbox, run_init
 from host import wait_for_end
 
 from ipybox_sandbox import init
+from ipybox_sandbox.disk_floor import DiskFloor
+from ipybox_sandbox.paths import Paths
 
 TIMEOUT_SECONDS = 30
 
@@ -83,9 +86,38 @@ def test_a_task_is_given_up_when_the_control_connection_ends(task: Task) -> None
     assert task.run("import time; time.sleep(1000)") == []
 
 
+def test_a_task_that_fills_the_disk_is_ended_with_what_it_started_and_left(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task.paths = Paths(packages=str(tmp_path))
+    locked = tmp_path / ".staging-x" / "locked"
+    locked.mkdir(parents=True)
+    (locked / "big").touch()
+    locked.chmod(0)
+    (tmp_path / "gen-1").mkdir()
+    (tmp_path / "current").symlink_to("gen-1")
+    monkeypatch.setattr(DiskFloor, "is_crossed", lambda _: any(process.poll() is None for process in task.processes))
+    code = "import subprocess, time; subprocess.Popen(['sleep', '1000']); time.sleep(1000)"
+    output, last = task.run(code)
+    assert "almost full" in output["text"]
+    assert last == {"event": "exit", "code": errno.ENOSPC}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "gen-1"]
+
+
+def test_the_floor_is_crossed_by_what_becomes_less_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [5 * 10**9]
+    monkeypatch.setattr(DiskFloor, "_look", lambda _: (free[-1], 20 * 10**9))
+    floor = DiskFloor("/")
+    for available, crossed in [(2 * 10**9, False), (10**9 - 1, True)]:
+        free.append(available)
+        assert floor.is_crossed() is crossed
+    full_before = DiskFloor("/")
+    assert not full_before.is_crossed()
+
+
 def test_a_task_is_a_module_of_the_package(task: Task) -> None:
     with pytest.raises(OSError, match="not a module name"):
-        init._run_task(task.control, "../x", [])
+        init._run_task(task.control, Paths(), "../x", [])
 
 
 def test_without_a_host_init_says_so_and_ends(tmp_path: Path) -> None:
@@ -104,10 +136,11 @@ class Task:
 
     def __init__(self) -> None:
         self.host, self.control = socket.socketpair()
+        self.paths = Paths(packages="/nowhere")
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def run(self, code: str) -> list[dict[str, Any]]:
-        assert init._run_task(self.control, "task", [code]) == 0
+        assert init._run_task(self.control, self.paths, "task", [code]) == 0
         self.control.close()
         with self.host.makefile() as lines:
             return [json.loads(line) for line in lines]

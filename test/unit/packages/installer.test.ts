@@ -26,6 +26,7 @@ describe("the package installer", () => {
         return { accept: () => undefined, [Symbol.asyncDispose]: () => Promise.resolve() };
       },
       indexCount: 2,
+      admitsPrivate: () => false,
       logger: silentLogger,
     });
   const signal = new AbortController().signal;
@@ -73,6 +74,17 @@ describe("the package installer", () => {
     const packages = installer(() => Promise.resolve({ code: 137, outOfMemory: true }));
     await expect(packages.install("big", { ...quiet, signal })).rejects.toMatchObject({
       message: "The installer ran out of memory",
+    });
+  });
+
+  it("says so when the installer was stopped because the disk became full", async () => {
+    const packages = installer((_args, { onOutput }) => {
+      onOutput("The disk is almost full\n");
+      return Promise.resolve({ code: 28, outOfMemory: false });
+    });
+    await expect(packages.install("big", { ...quiet, signal })).rejects.toMatchObject({
+      code: "disk-full",
+      message: "The disk is almost full",
     });
   });
 

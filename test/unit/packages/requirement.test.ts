@@ -1,7 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { parseRequirement } from "../../../src/packages/requirement.ts";
 
-const parse = (text: string) => parseRequirement(text, { workspace: "/home/ann/project" });
+const parse = (text: string) =>
+  parseRequirement(text, {
+    workspace: "/home/ann/project",
+    admitsPrivate: (host, port) => host === "git.corp.internal" && port === 8443,
+  });
 
 describe("a requirement", () => {
   it.each([
@@ -25,6 +29,7 @@ describe("a requirement", () => {
     ["a @ https://example.org:8443/a.tar.gz", "url", "example.org", 8443],
     ["git+https://github.com/pypa/packaging", "git", "github.com", 443],
     ["packaging @ git+https://github.com/pypa/packaging@main#subdirectory=x", "git", "github.com", 443],
+    ["git+https://git.corp.internal:8443/x", "git", "git.corp.internal", 8443],
     ["packaging[x] @ git+https://GITHUB.com/pypa/packaging ; python_version > '3'", "git", "github.com", 443],
   ])("with a URL: %s", (text, kind, host, port) => {
     expect(parse(text)).toMatchObject({ kind, host, port });

@@ -8,7 +8,7 @@ import shutil
 from importlib import metadata
 from pathlib import Path
 
-from ipybox_sandbox.installer.files import remove
+from ipybox_sandbox.installer.files import remove, remove_foreign
 from ipybox_sandbox.installer.task import PYTHON_DIRECTORY
 from ipybox_sandbox.installer.view import distribution_stamps
 
@@ -89,4 +89,4 @@ def collect_garbage(volume: Path) -> None:
     for path in list(volume.iterdir()):
         number = generation_number(path.name)
         if path.name.startswith(STAGING_PREFIX) or (number and not newest - 1 <= number <= newest):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_foreign(path)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 
 from ipybox_sandbox.installer.arrivals import clean, compile_bytecode, merge
+from ipybox_sandbox.installer.files import remove_foreign
 from ipybox_sandbox.installer.generations import (
     STAGING_PREFIX,
     collect_garbage,
@@ -54,5 +54,5 @@ def install(request: Request, paths: Paths) -> None:
         switch(paths.volume, generation)
         print("Installed " + ", ".join(f"{entry.name} {entry.version}" for entry in changed.values()), flush=True)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        remove_foreign(staging)
     collect_garbage(paths.volume)
