@@ -10,5 +10,5 @@ Combine several calls, loops and filtering in one cell; print only what you need
 
 Files: the workspace is mounted at its own path and is the cwd of cells; whatever is written there stays. Plots shown in a cell are saved under images/. Output over max_output_chars is cut; its whole is in the file that the answer names.
 Limits: a cell stops after timeout seconds (default 120), variables are kept where possible. reset gives a new kernel. The kernel has no network: use install_package (or %pip install) for packages and registered MCP servers for everything outside.
-Errors of MCP tools arrive as Python exceptions (mcptools' ToolError), wrong arguments as pydantic's ValidationError.
+Errors of MCP tools arrive as ipybox_sandbox.toolapi.ToolError, wrong arguments as pydantic's ValidationError.
 .env files read as empty in the sandbox; .git and agent configuration are read-only.`;

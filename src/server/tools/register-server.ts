@@ -9,6 +9,7 @@ const input = z.object({
   server_name: z.string().describe("A Python identifier: the package of the generated API is mcptools.<server_name>"),
   server_params: z
     .record(z.string(), z.unknown())
+    .meta({ additionalProperties: true }) // zod says `{}`, which checkers of schemas take for forgotten
     .describe(
       "How the MCP server is reached. stdio: {command, args?, env?, cwd?}; HTTP: {url, headers?, type?: http|streamable_http|sse}. " +
         "Optional timeout in seconds to connect. ${NAME} in string values stands for a variable of the host, e.g. an API key: " +
