@@ -12,6 +12,11 @@ export function pythonUpstream(name: keyof typeof ENVIRONMENTS, ...args: string[
   return { command: join(environmentOf(ENVIRONMENTS[name]), `bin/mcp-server-${name}`), args };
 }
 
+/** A Python that has the MCP SDK, of its 2.x or 1.x line, as locked for those servers. */
+export function pythonWithSdk(line: "2.x" | "1.x"): string {
+  return join(environmentOf(line === "2.x" ? ENVIRONMENTS.git : ENVIRONMENTS.sqlite), "bin/python");
+}
+
 /** Global set-up: the locked environments in which those servers are installed, made anew when a lock has changed. */
 export default function setup(): void {
   if (!existsSync(UV)) throw new Error(`${UV} is missing: run bash images/kernel/make-venv.sh images/kernel/.venv`);
