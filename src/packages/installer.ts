@@ -136,6 +136,9 @@ function failure(
 function hintFor(requirement: Requirement, output: string): string {
   if (output.includes("build --requirements"))
     return "Bake the packages into the image: ipybox build --requirements FILE";
+  if (NO_COMPILER.test(output)) {
+    return "It has to be compiled, and the kernel image has no compiler: take a version that comes as a wheel, or a --base-image that has one";
+  }
   switch (requirement.kind) {
     case "index":
       return "Check the name and version; packages come from the configured indexes only";
@@ -160,6 +163,9 @@ class OutputTail {
   }
 }
 
+/** What setuptools, meson, CMake and builds in Rust say. */
+const NO_COMPILER =
+  /(?:gcc|g\+\+|\bcc|clang|rustc|cargo)\b[^\n]*(?:no such file|not found)|no such file[^\n]*(?:gcc|g\+\+|clang)|(?:unknown|find)[^\n]{0,40}compiler|CMAKE_C(?:XX)?_COMPILER/i;
 const OUTPUT_CHARACTERS = 5000;
 /** Init's exit code for a task that it ended because too little was free on the disk. */
 const ENOSPC = 28;

@@ -1,13 +1,11 @@
-import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
 import { createServer, type RequestListener } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo, Server } from "node:net";
-import { join } from "node:path";
 
 import { afterAll, describe, expect } from "vitest";
 
-import { type TestClient, type TestDirectory, textOf } from "../helpers/client.ts";
+import { makeCertificate } from "../helpers/certificate.ts";
+import { type TestClient, textOf } from "../helpers/client.ts";
 import { test } from "../helpers/session.ts";
 
 /** Servers of this host, on its loopback: what no sandbox may reach unless its user says so. */
@@ -20,21 +18,9 @@ const answer: RequestListener = (request, response) => {
   else response.end(`hello ${request.url ?? ""}`);
 };
 const portOf = (server: Server): number => (server.address() as AddressInfo).port; // listening on a port, so not a path
-const certificate = (directory: TestDirectory) => {
-  const [key, cert] = [join(directory.path, "key.pem"), join(directory.path, "cert.pem")];
-  execFileSync(
-    "openssl",
-    [
-      ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"],
-      ...["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert],
-    ],
-    { stdio: "ignore" },
-  );
-  return { path: cert, key: readFileSync(key), cert: readFileSync(cert) };
-};
 let trusted: string;
 test.beforeAll(async ({ directory }) => {
-  const { path, key, cert } = certificate(directory);
+  const { path, key, cert } = makeCertificate(directory.path);
   trusted = path;
   plain = createServer(answer);
   secure = createTlsServer({ key, cert }, answer);

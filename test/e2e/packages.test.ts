@@ -19,6 +19,42 @@ describe("install_package", () => {
     expect(await later.text("import cowsay; cowsay.__version__")).toBe("'6.1'");
   });
 
+  test.for([
+    ["a wheel with compiled code, in a range of versions", "ujson>=5,<6", "ujson.dumps([1])", "'[1]'"],
+    [
+      "an extra of a package of the image",
+      "requests[socks]",
+      "import importlib.metadata as m; m.version('pysocks')[:2]",
+      "'1.'",
+    ],
+    ["a source archive, by its own build", "docopt==0.6.2", "docopt.__version__", "'0.6.2'"],
+    ["what the image has", "numpy>=1", "numpy.__name__", "'numpy'"],
+  ] as const)("installs %s", async ([, requirement, code, expected], { client }) => {
+    const result = await install(client, requirement);
+    expect(result.isError ?? false, textOf(result)).toBe(false);
+    const [name = ""] = /^\w+/.exec(requirement) ?? [];
+    expect(await client.text(`import ${name}; ${code}`)).toBe(expected);
+  });
+
+  test("installs a wheel and a source archive of the workspace", async ({ client }) => {
+    await client.text(MAKE_ARCHIVES);
+    for (const [archive, version] of [
+      ["./local-1-py3-none-any.whl", 1],
+      ["./local-2.tar.gz", 2],
+    ] as const) {
+      expect(textOf(await install(client, archive))).toContain(`Installed local ${version}`);
+      await client.call("reset");
+      expect(await client.text("import local; local.version")).toBe(String(version));
+    }
+  });
+
+  test("says of a build that needs a compiler that there is none", async ({ client }) => {
+    await client.text(MAKE_EXTENSION);
+    const result = await install(client, "./compiled");
+    expect(errorCodeOf(result)).toBe("install-failed");
+    expect(textOf(result)).toMatch(/--base-image/);
+  });
+
   test("leaves the session offline", async ({ client }) => {
     expect(
       textOf(await client.cell("import urllib.request; urllib.request.urlopen('https://pypi.org', timeout=5)")),
@@ -45,3 +81,26 @@ describe("install_package", () => {
     expect(await client.text("import tabulate; tabulate.__version__")).toBe("'0.9.0'");
   });
 });
+
+const MAKE_ARCHIVES = String.raw`
+import os, tarfile, zipfile
+def info(version):
+    return {f"local-{version}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: local\nVersion: {version}\n",
+            f"local-{version}.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            f"local-{version}.dist-info/RECORD": "local.py,,\n"}
+with zipfile.ZipFile("local-1-py3-none-any.whl", "w") as wheel:
+    for path, content in {"local.py": "version = 1", **info(1)}.items(): wheel.writestr(path, content)
+os.makedirs("local-2", exist_ok=True)
+open("local-2/local.py", "w").write("version = 2")
+open("local-2/PKG-INFO", "w").write("Metadata-Version: 2.1\nName: local\nVersion: 2\n")
+open("local-2/pyproject.toml", "w").write('[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n[project]\nname = "local"\nversion = "2"\n[tool.setuptools]\npy-modules = ["local"]\n')
+with tarfile.open("local-2.tar.gz", "w:gz") as archive: archive.add("local-2")
+`;
+
+const MAKE_EXTENSION = String.raw`
+import os
+os.makedirs("compiled", exist_ok=True)
+open("compiled/compiled.c", "w").write("int nothing;")
+open("compiled/pyproject.toml", "w").write('[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n')
+open("compiled/setup.py", "w").write("from setuptools import setup, Extension\nsetup(name='compiled', version='1', ext_modules=[Extension('compiled', ['compiled.c'])])")
+`;

@@ -1,6 +1,4 @@
-import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type RequestListener, type Server } from "node:http";
 import { createServer as createTlsServer } from "node:https";
@@ -10,6 +8,7 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { EngineHttp, EngineRefusal } from "../../../src/sandbox/docker/engine-http.ts";
+import { makeCertificate } from "../../helpers/certificate.ts";
 
 let scratch = "";
 const servers: Server[] = [];
@@ -111,7 +110,7 @@ describe("HTTP to an engine", () => {
   });
 
   it("shows its certificate over TLS, and talks only to an engine of the given authority", async () => {
-    const [key, cert] = makeCertificate();
+    const { key, cert } = makeCertificate(scratch);
     const server = createTlsServer({ key, cert, ca: cert, requestCert: true, rejectUnauthorized: true }, echo).listen(
       0,
     );
@@ -121,23 +120,10 @@ describe("HTTP to an engine", () => {
     const endpoint = { type: "tcp", address: "", host: "localhost", port } as const;
     const http = new EngineHttp({ ...endpoint, tls: { ca: cert, cert, key } });
     expect(await http.json({ method: "GET", path: "/x" })).toMatchObject({ url: "/x" });
-    const [otherKey, otherCert] = makeCertificate();
-    const stranger = new EngineHttp({ ...endpoint, tls: { ca: otherCert, cert: otherCert, key: otherKey } });
+    const other = makeCertificate(scratch);
+    const stranger = new EngineHttp({ ...endpoint, tls: { ...other, ca: other.cert } });
     await expect(stranger.json({ method: "GET", path: "/x" })).rejects.toMatchObject({
       code: "DEPTH_ZERO_SELF_SIGNED_CERT",
     });
   });
 });
-
-function makeCertificate(): [key: Buffer, cert: Buffer] {
-  const [key, cert] = [join(scratch, "key.pem"), join(scratch, "cert.pem")];
-  execFileSync(
-    "openssl",
-    [
-      ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"],
-      ...["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert],
-    ],
-    { stdio: "ignore" },
-  );
-  return [readFileSync(key), readFileSync(cert)];
-}
