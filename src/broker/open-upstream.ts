@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { statSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
+import { chown, mkdir } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
 import { IpyboxError } from "../common/errors.ts";
 import type { Logger } from "../common/logger.ts";
@@ -35,7 +35,17 @@ export interface OpeningOptions {
   readonly clientInfo: { readonly name: string; readonly version: string };
   /** Asked when an upstream is opened; undefined while the user can't be asked anything. */
   readonly elicitor: () => Elicit | undefined;
+  /** Where cells are processes beside those of stdio upstreams; absent where they live in machines of their own. */
+  readonly processUser?: ProcessUser | undefined;
   readonly logger: Logger;
+}
+
+/** As whom the processes of stdio upstreams run, so that cells can't touch them. Cells do see their command lines. */
+export interface ProcessUser {
+  readonly uid: number;
+  readonly gid: number;
+  /** Where private working directories are made; the user may pass through it, and write nothing in it. */
+  readonly directory: string;
 }
 
 export interface OpenedUpstream {
@@ -60,6 +70,7 @@ export async function openUpstream(
   const timeoutMs = params.timeout * 1000;
   const { clientInfo, elicitor, logger } = options;
   try {
+    if (options.processUser !== undefined) refuseVisibleSecrets(resolved, redactor);
     const { target, warnings } = await targetOf(name, resolved, options);
     const { signal } = call;
     const connection = await connect(target, { name, timeoutMs, clientInfo, redactor, elicit: elicitor(), signal });
@@ -97,7 +108,8 @@ async function processTarget(name: string, params: StdioParams, options: Opening
   const { writableDirectories, allowWorkspaceUpstream } = options;
   const mark = randomBytes(16).toString("hex");
   const env = upstreamEnvironment(options.hostEnvironment, params.env, writableDirectories, mark);
-  const cwd = params.cwd ?? (await privateDirectory(name, options.directory));
+  const user = options.processUser;
+  const cwd = params.cwd ?? (await privateDirectory(name, options));
   if (!isAbsolute(cwd) || statSync(cwd, { throwIfNoEntry: false })?.isDirectory() !== true) {
     throw new IpyboxError("invalid-server-params", `cwd is not the absolute path of a directory: ${cwd}`, {
       hint: "Give a directory of the host, or leave cwd out: the server gets a private directory then.",
@@ -107,15 +119,26 @@ async function processTarget(name: string, params: StdioParams, options: Opening
   const program = checkProgram({ command, args, cwd, env }, writableDirectories, {
     allowWorkspace: allowWorkspaceUpstream,
   });
-  const process = { executable: program.executable, args, cwd, env, mark };
+  const process = { executable: program.executable, args, cwd, env, mark, user };
   return { target: { kind: "process", process }, warnings: program.warnings };
 }
 
 /** Programs look for code in their working directory (`node_modules/.bin`, `./` of Python): no cell writes to this one. */
-async function privateDirectory(name: string, directory: string): Promise<string> {
-  const path = join(directory, "cwd", name);
+async function privateDirectory(name: string, { directory, processUser }: OpeningOptions): Promise<string> {
+  const path = join(processUser?.directory ?? join(directory, "cwd"), name);
   await mkdir(path, { recursive: true, mode: 0o700 });
+  if (processUser !== undefined) await chown(path, processUser.uid, processUser.gid);
   return path;
+}
+
+/** Any user can read the command line of any process. */
+function refuseVisibleSecrets(params: ServerParams, redactor: Redactor): void {
+  if (!isStdio(params)) return;
+  const seen = [params.command, ...params.args].filter((text) => redactor.text(text) !== text);
+  if (seen.length === 0) return;
+  throw new IpyboxError("invalid-server-params", `Cells can read the command line of this server: ${seen.join(" ")}`, {
+    hint: "Give the secret in `env` instead, under the name of the variable that the server takes it from.",
+  });
 }
 
 function isStdio(params: StdioParams | HttpParams): params is StdioParams {

@@ -57,6 +57,8 @@ export interface ProcessOptions {
   readonly env: Readonly<Record<string, string>>;
   /** 32 hexadecimal digits that no other process has in its environment: whatever has them is of this upstream. */
   readonly mark: string;
+  /** Whom it runs as, if not as this process' own user. */
+  readonly user?: { readonly uid: number; readonly gid: number } | undefined;
 }
 
 /** How a process ended: `exit code 1` or `SIGKILL`. */
@@ -95,13 +97,14 @@ export class ProcessTransport implements Transport {
   }
 
   start(): Promise<void> {
-    const { executable, args, cwd, env, mark } = this.#options;
+    const { executable, args, cwd, env, mark, user } = this.#options;
     if (!/^[0-9a-f]{32}$/.test(mark)) throw new Error("not a mark of a process"); // an empty one would be in every process
     const child = spawn("/bin/sh", ["-c", LAUNCHER, "sh", mark, executable, ...args], {
       cwd,
       env,
       detached: true,
       stdio: ["pipe", "pipe", "pipe", "pipe"],
+      ...(user && { uid: user.uid, gid: user.gid }), // Linux takes every capability and supplementary group with that
     });
     this.#child = child;
     child.stdout.on("data", (chunk: Buffer) => this.#onOutput(chunk));

@@ -30,6 +30,7 @@ import { ensureKernelImage, type KernelImageOptions, kernelImageTag, userLabel }
 import { LABEL, packageVolume, type SandboxRole } from "./labels.ts";
 import type { Link } from "./link.ts";
 import { toShieldedPlaces, workspacePathInside } from "./mounts.ts";
+import { findOwnMounts, type OwnMount, toEngineWorkspace } from "./own-container.ts";
 import { SocketLink } from "./socket-link.ts";
 import { type SandboxPlan, type StartedSandbox, startSandbox, undo } from "./start-sandbox.ts";
 import { sweepAfterDeath } from "./sweep-after-death.ts";
@@ -64,6 +65,7 @@ export class DockerEngine implements AdministeredEngine {
   readonly #launches = new Set<Promise<unknown>>();
   readonly #running = new Set<AsyncDisposable>();
   #engineCpus: number | undefined;
+  #ownMounts: Promise<readonly OwnMount[] | undefined> | undefined;
 
   constructor(options: DockerEngineOptions) {
     const env = options.env ?? process.env;
@@ -189,8 +191,12 @@ export class DockerEngine implements AdministeredEngine {
     }
   }
 
-  async #start(signal: AbortSignal, plan: SandboxPlan): Promise<StartedSandbox> {
-    await assertWorkspace(plan.spec.workspace.path);
+  async #start(signal: AbortSignal, given: SandboxPlan): Promise<StartedSandbox> {
+    await assertWorkspace(given.spec.workspace.path);
+    const ownMounts = await this.#findOwnMounts();
+    const workspace =
+      ownMounts === undefined ? given.spec.workspace : toEngineWorkspace(given.spec.workspace, ownMounts);
+    const plan = { ...given, spec: { ...given.spec, workspace } };
     const [image, engineCpus] = await Promise.all([
       this.buildImage({ signal, onProgress: () => undefined }),
       this.#countCpus(),
@@ -201,7 +207,7 @@ export class DockerEngine implements AdministeredEngine {
     const started = await startSandbox(plan, {
       client: this.#client,
       link: this.#link,
-      container: { image, owner, uid, gid, limits, engineCpus, runtime, gpus },
+      container: { image, owner, uid, gid, limits, engineCpus, runtime, gpus, ownMounts },
       signal,
       logger,
     });
@@ -241,6 +247,14 @@ export class DockerEngine implements AdministeredEngine {
     const labels = { [LABEL.workspace]: path, [LABEL.machine]: this.#self.machine };
     const volume = { Name: packageVolume(key), Labels: labels };
     await this.#client.ask(this.#client.api.createVolume(volume));
+  }
+
+  #findOwnMounts(): Promise<readonly OwnMount[] | undefined> {
+    this.#ownMounts ??= findOwnMounts(this.#client).catch((error: unknown) => {
+      this.#ownMounts = undefined;
+      throw error;
+    });
+    return this.#ownMounts;
   }
 
   async #countCpus(): Promise<number> {

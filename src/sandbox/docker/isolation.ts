@@ -3,6 +3,7 @@ import type { ExtraMount, SandboxWorkspace } from "../engine.ts";
 import { LABEL, type SandboxRole } from "./labels.ts";
 import type { Crossing } from "./link.ts";
 import { INSIDE, toMounts, workspacePathInside } from "./mounts.ts";
+import { type OwnMount, toEngineMount } from "./own-container.ts";
 
 export interface SandboxLimits {
   readonly memoryBytes: number;
@@ -23,6 +24,8 @@ export interface EngineWidePlan {
   readonly engineCpus: number;
   readonly runtime: string | undefined;
   readonly gpus: number | "all" | undefined;
+  /** Of the container that we run in ourselves, if it is one of this engine. */
+  readonly ownMounts: readonly OwnMount[] | undefined;
 }
 
 export interface ContainerPlan extends EngineWidePlan {
@@ -37,7 +40,8 @@ export interface ContainerPlan extends EngineWidePlan {
 
 /** The whole of a sandbox's walls, as the engine is told: nothing else decides what a container may do. */
 export function toCreateOptions(plan: ContainerPlan): ContainerCreateOptions {
-  const { limits, uid, gid } = plan;
+  const { limits, uid, gid, ownMounts } = plan;
+  const mounts = toMounts({ ...plan, extra: plan.extraMounts });
   const owned = `uid=${uid},gid=${gid},mode=0700`;
   return {
     name: containerName(plan.id),
@@ -76,7 +80,7 @@ export function toCreateOptions(plan: ContainerPlan): ContainerCreateOptions {
         [INSIDE.home]: `rw,exec,nosuid,nodev,size=${limits.tmpBytes},${owned}`,
         [INSIDE.kernels]: `rw,noexec,nosuid,nodev,size=16m,${owned}`,
       },
-      Mounts: toMounts({ ...plan, extra: plan.extraMounts }),
+      Mounts: ownMounts === undefined ? mounts : mounts.map((mount) => toEngineMount(mount, ownMounts)),
       LogConfig: { Type: "json-file", Config: { "max-size": "1m", "max-file": "1" } },
       ...(plan.runtime === undefined ? {} : { Runtime: plan.runtime }),
       ...(plan.gpus === undefined ? {} : { DeviceRequests: [gpuRequest(plan.gpus)] }),

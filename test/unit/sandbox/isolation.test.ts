@@ -20,6 +20,7 @@ const plan: ContainerPlan = {
   engineCpus: 8,
   runtime: undefined,
   gpus: undefined,
+  ownMounts: undefined,
 };
 
 describe("the create options of a container", () => {
@@ -76,6 +77,20 @@ describe("the create options of a container", () => {
     const { HostConfig } = toCreateOptions({ ...plan, runtime: "runsc", gpus: "all" });
     expect(HostConfig?.Runtime).toBe("runsc");
     expect(HostConfig?.DeviceRequests).toMatchObject([{ Count: -1, Capabilities: [["gpu"]] }]);
+  });
+
+  it("mounts what the engine has at other paths than a server in a container", () => {
+    const host = "/home/ann/project";
+    const own = (Source: string, Destination: string) => ({ Type: "bind" as const, Source, Destination, RW: true });
+    const ownMounts = [own("/engine/project", host), own("/engine/run", plan.crossing.runDirectory)];
+    const { HostConfig } = toCreateOptions({ ...plan, ownMounts });
+    expect(HostConfig?.Mounts).toEqual(
+      expect.arrayContaining([
+        expect.objectContaining({ Source: "/engine/project", Target: host }),
+        expect.objectContaining({ Source: "/engine/project", Target: "/workspace" }),
+        expect.objectContaining({ Source: "/engine/run", Target: "/run/ipybox", ReadOnly: true }),
+      ]),
+    );
   });
 
   it("works in /workspace where the workspace has no path of its own inside", () => {
