@@ -1,17 +1,18 @@
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
+import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
-import { join } from "node:path";
+import { join, posix } from "node:path";
 import { z } from "zod";
-import { IpyboxError } from "../common/errors.ts";
+import { IpyboxError, messageOf } from "../common/errors.ts";
 
+/** Certificates for TLS, PEM. Without `ca` the system's authorities count; without `cert` and `key` the engine asks for none. */
 export interface TlsMaterial {
-  readonly ca: Buffer;
-  readonly cert: Buffer;
-  readonly key: Buffer;
+  readonly ca?: Buffer;
+  readonly cert?: Buffer;
+  readonly key?: Buffer;
 }
 
-/** Where an engine's API is. `address` is for people. */
+/** Where an engine's API is. `address` is for people; `socket` is a named pipe on Windows. */
 export type EngineEndpoint =
   | { readonly type: "socket"; readonly address: string; readonly path: string }
   | {
@@ -24,50 +25,96 @@ export type EngineEndpoint =
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Finds the engine as the docker CLI does: `DOCKER_HOST`, else `DOCKER_CONTEXT`, else the current context, else the default socket. */
-export function resolveEndpoint(env: Environment): EngineEndpoint {
-  const host = env["DOCKER_HOST"];
-  if (host) return parseHost(host, () => tlsFromEnvironment(env));
+/** What the default address depends on. */
+export interface EngineHost {
+  readonly platform: NodeJS.Platform;
+  readonly home: string;
+}
 
-  const configDirectory = env["DOCKER_CONFIG"] ?? join(homedir(), ".docker");
+const WINDOWS_PIPE = "//./pipe/docker_engine";
+const SYSTEM_SOCKET = "/var/run/docker.sock";
+
+/**
+ * Finds the engine as the docker CLI does: `DOCKER_HOST`, else `DOCKER_CONTEXT`, else the current context; else the first
+ * of {@link defaultSockets} that this user may use.
+ *
+ * @throws IpyboxError `invalid-configuration` for an address, a context or certificates that can't be used.
+ */
+export function resolveEndpoint(
+  env: Environment,
+  host: EngineHost = { platform: process.platform, home: homedir() },
+): EngineEndpoint {
+  const configDirectory = env["DOCKER_CONFIG"] ?? join(host.home, ".docker");
+  const address = env["DOCKER_HOST"];
+  if (address) return parseHost(address, () => tlsFromEnvironment(env, configDirectory));
+
   const context = env["DOCKER_CONTEXT"] ?? currentContext(configDirectory);
   if (context && context !== "default") return contextEndpoint(configDirectory, context);
 
-  const desktopSocket = join(homedir(), ".docker", "run", "docker.sock");
-  return socketEndpoint(existsSync(desktopSocket) ? desktopSocket : "/var/run/docker.sock");
+  const sockets = defaultSockets(env, host);
+  const found = sockets.find(isUsable) ?? sockets.find((path) => existsSync(path)) ?? sockets[0];
+  return socketEndpoint(found);
 }
 
-function parseHost(host: string, tls: () => TlsMaterial | undefined): EngineEndpoint {
-  if (host.startsWith("unix://")) return socketEndpoint(host.slice("unix://".length) || "/var/run/docker.sock");
-  if (host.startsWith("npipe://")) return socketEndpoint(host.slice("npipe://".length));
-  const url = URL.canParse(host) ? new URL(host) : undefined;
-  if (url?.hostname && ["tcp:", "http:", "https:"].includes(url.protocol)) {
-    const material = tls();
-    return {
-      type: "tcp",
-      address: host,
-      host: url.hostname,
-      port: Number(url.port) || (material ? 2376 : 2375),
-      tls: material,
-    };
+/**
+ * Where engines listen that nobody named, most likely first: the system's, then Docker Desktop's, rootless Docker's and
+ * Podman's of this user, then Podman's of the system.
+ */
+export function defaultSockets(env: Environment, { platform, home }: EngineHost): [string, ...string[]] {
+  if (platform === "win32") return [WINDOWS_PIPE];
+  if (platform === "darwin") return [posix.join(home, ".docker/run/docker.sock"), SYSTEM_SOCKET];
+  const runtime = env["XDG_RUNTIME_DIR"];
+  const ofUser = runtime ? [posix.join(runtime, "docker.sock"), posix.join(runtime, "podman/podman.sock")] : [];
+  return [SYSTEM_SOCKET, posix.join(home, ".docker/desktop/docker.sock"), ...ofUser, "/run/podman/podman.sock"];
+}
+
+function isUsable(path: string): boolean {
+  try {
+    accessSync(path, constants.R_OK | constants.W_OK);
+    return true;
+  } catch {
+    return false;
   }
-  throw new IpyboxError("invalid-configuration", `The engine's address is of an unknown kind: ${host}`, {
-    hint: "Set DOCKER_HOST to unix:///path/to/docker.sock or tcp://host:port. An engine behind SSH: forward its socket with ssh -nNT -L /path/to/docker.sock:/var/run/docker.sock HOST.",
+}
+
+function parseHost(address: string, tls: () => TlsMaterial | undefined): EngineEndpoint {
+  if (address.startsWith("unix://")) return socketEndpoint(address.slice("unix://".length) || SYSTEM_SOCKET);
+  if (address.startsWith("npipe://")) return socketEndpoint(address.slice("npipe://".length) || WINDOWS_PIPE);
+  const url = URL.canParse(address) ? new URL(address) : undefined;
+  if (url?.hostname && ["tcp:", "http:", "https:"].includes(url.protocol)) {
+    const material = tls() ?? (url.protocol === "https:" ? {} : undefined);
+    const host = url.hostname.replace(/^\[(.*)\]$/, "$1"); // IPv6
+    return { type: "tcp", address, host, port: Number(url.port) || (material ? 2376 : 2375), tls: material };
+  }
+  throw new IpyboxError("invalid-configuration", `The engine's address is of an unknown kind: ${address}`, {
+    hint:
+      url?.protocol === "ssh:"
+        ? "Forward its socket: ssh -nNT -L /tmp/engine.sock:/var/run/docker.sock HOST, and DOCKER_HOST=unix:///tmp/engine.sock."
+        : "Set DOCKER_HOST to unix:///path/to/docker.sock or tcp://host:port.",
   });
 }
 
 function socketEndpoint(path: string): EngineEndpoint {
-  return { type: "socket", address: `unix://${path}`, path };
+  const isPipe = /^[\\/]{2}\.[\\/]pipe[\\/]/.test(path);
+  return { type: "socket", address: `${isPipe ? "npipe" : "unix"}://${path}`, path };
 }
 
-function tlsFromEnvironment(env: Environment): TlsMaterial | undefined {
-  const directory = env["DOCKER_CERT_PATH"];
-  return env["DOCKER_TLS_VERIFY"] && directory ? readTls(directory) : undefined;
+/** As the docker CLI: certificates beside its configuration where `DOCKER_CERT_PATH` does not say otherwise. */
+function tlsFromEnvironment(env: Environment, configDirectory: string): TlsMaterial | undefined {
+  return env["DOCKER_TLS_VERIFY"] ? readTls(env["DOCKER_CERT_PATH"] ?? configDirectory) : undefined;
 }
 
 function readTls(directory: string): TlsMaterial {
-  const read = (name: string) => readFileSync(join(directory, name));
-  return { ca: read("ca.pem"), cert: read("cert.pem"), key: read("key.pem") };
+  const files = { ca: "ca.pem", cert: "cert.pem", key: "key.pem" };
+  try {
+    const found = Object.entries(files).filter(([, name]) => existsSync(join(directory, name)));
+    return Object.fromEntries(found.map(([part, name]) => [part, readFileSync(join(directory, name))]));
+  } catch (cause) {
+    throw new IpyboxError("invalid-configuration", `The engine's certificates can't be read: ${messageOf(cause)}`, {
+      hint: "Check DOCKER_CERT_PATH, or the docker context.",
+      cause,
+    });
+  }
 }
 
 const configSchema = z.object({ currentContext: z.string().optional() });

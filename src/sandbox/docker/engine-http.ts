@@ -81,9 +81,9 @@ function toConnection(endpoint: EngineEndpoint): RequestOptions {
   if (endpoint.type === "socket") return { socketPath: endpoint.path, agent: new Agent() };
   const { host, port, tls } = endpoint;
   return {
-    host: host.replace(/^\[(.*)\]$/, "$1"), // an IPv6 address of a URL
+    host,
     port,
-    agent: tls ? new TlsAgent({ ca: tls.ca, cert: tls.cert, key: tls.key }) : new Agent(),
+    agent: tls ? new TlsAgent({ ...tls }) : new Agent(),
   };
 }
 

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { resolveEndpoint } from "../../../src/sandbox/engine-endpoint.ts";
+import { defaultSockets, resolveEndpoint } from "../../../src/sandbox/engine-endpoint.ts";
 
 let config = "";
 beforeAll(async () => {
@@ -23,6 +23,8 @@ describe("the engine's address", () => {
     ["npipe:////./pipe/docker_engine", { type: "socket", path: "//./pipe/docker_engine" }],
     ["tcp://build.example:4000", { type: "tcp", host: "build.example", port: 4000 }],
     ["tcp://build.example", { type: "tcp", host: "build.example", port: 2375 }],
+    ["tcp://[::1]:2375", { type: "tcp", host: "::1", port: 2375 }],
+    ["https://build.example", { type: "tcp", host: "build.example", port: 2376, tls: {} }],
   ])("is DOCKER_HOST %s", (host, expected) => {
     expect(resolveEndpoint({ DOCKER_HOST: host, DOCKER_CONTEXT: "colima" })).toMatchObject(expected);
   });
@@ -37,6 +39,61 @@ describe("the engine's address", () => {
     expect(resolveEndpoint({ DOCKER_CONFIG: config })).toMatchObject({ path: "/home/ann/.colima/docker.sock" });
     await writeFile(join(config, "config.json"), "not JSON");
     expect(resolveEndpoint({ DOCKER_CONFIG: config })).toMatchObject({ type: "socket" });
+  });
+
+  it.each([
+    ["on Windows Docker's pipe", "win32", {}, ["//./pipe/docker_engine"]],
+    ["on macOS Docker Desktop's socket", "darwin", {}, ["/home/ann/.docker/run/docker.sock", "/var/run/docker.sock"]],
+    [
+      "on Linux the system's, Docker Desktop's, rootless Docker's, Podman's",
+      "linux",
+      { XDG_RUNTIME_DIR: "/run/user/1000" },
+      [
+        "/var/run/docker.sock",
+        "/home/ann/.docker/desktop/docker.sock",
+        "/run/user/1000/docker.sock",
+        "/run/user/1000/podman/podman.sock",
+        "/run/podman/podman.sock",
+      ],
+    ],
+    [
+      "without a runtime directory none of a user's",
+      "linux",
+      {},
+      ["/var/run/docker.sock", "/home/ann/.docker/desktop/docker.sock", "/run/podman/podman.sock"],
+    ],
+  ] as const)("is by default %s", (_, platform, env, sockets) => {
+    expect(defaultSockets(env, { platform, home: "/home/ann" })).toEqual(sockets);
+  });
+
+  it("is the pipe on Windows, whether or not an engine runs", () => {
+    const found = resolveEndpoint(
+      { DOCKER_CONFIG: join(config, "none") },
+      { platform: "win32", home: "C:\\Users\\ann" },
+    );
+    expect(found).toEqual({
+      type: "socket",
+      address: "npipe:////./pipe/docker_engine",
+      path: "//./pipe/docker_engine",
+    });
+  });
+
+  it("has TLS with the certificates beside the configuration unless DOCKER_CERT_PATH names others", async () => {
+    await writeFile(join(config, "ca.pem"), "CA");
+    const env = { DOCKER_HOST: "tcp://build.example", DOCKER_CONFIG: config };
+    expect(resolveEndpoint(env)).toMatchObject({ port: 2375, tls: undefined });
+    expect(resolveEndpoint({ ...env, DOCKER_TLS_VERIFY: "1" })).toMatchObject({
+      port: 2376,
+      tls: { ca: Buffer.from("CA") },
+    });
+    const others = { ...env, DOCKER_TLS_VERIFY: "1", DOCKER_CERT_PATH: join(config, "none") };
+    expect(resolveEndpoint(others)).toMatchObject({ port: 2376, tls: {} });
+  });
+
+  it("is not spoken to over ssh, and the error says what to do instead", () => {
+    expect(() => resolveEndpoint({ DOCKER_HOST: "ssh://ann@build" })).toThrow(
+      expect.objectContaining({ hint: expect.stringContaining("ssh -nNT -L") as string }) as Error,
+    );
   });
 
   it("can't be of an unknown kind, or of a context that is not there", () => {
