@@ -1,10 +1,10 @@
 import { homedir } from "node:os";
-import { dirname, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
+import { resolve } from "node:path";
 
 import { IpyboxError } from "./common/errors.ts";
 import { ReleaseStack } from "./common/lifecycle.ts";
 import { createLogger, type Logger } from "./common/logger.ts";
+import { packageFile } from "./common/package-files.ts";
 import { runtimeDirectory, stateDirectory } from "./config/directories.ts";
 import type { Config } from "./config/options.ts";
 import { kernelEnvironment } from "./config/variables.ts";
@@ -98,14 +98,11 @@ function engineOf(config: Config, owner: Owner, logger: Logger): AdministeredEng
     gpus: config.gpus,
     runtimeDir: runtimeDirectory(process.env),
     stateDir: stateDirectory(process.env),
-    imagesDir: IMAGES_DIRECTORY,
+    imagesDir: packageFile("images"),
     env: process.env,
     logger,
   });
 }
-
-/** `images/` of this package, which lies beside `src/` and beside `dist/`. */
-const IMAGES_DIRECTORY = resolve(dirname(fileURLToPath(import.meta.url)), "../images");
 
 async function registerAll(
   session: Session,

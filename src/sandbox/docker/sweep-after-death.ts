@@ -1,8 +1,6 @@
-import { extname } from "node:path";
-import { fileURLToPath } from "node:url";
+import { programFile } from "../../common/package-files.ts";
 import type { AfterDeath } from "../link/run-directory.ts";
 
-const SWEEPER = fileURLToPath(new URL(`./sweep-dead-owners${extname(import.meta.url)}`, import.meta.url));
 const ENGINE_VARIABLES = [
   "HOME",
   "DOCKER_HOST",
@@ -18,5 +16,8 @@ const ENGINE_VARIABLES = [
  */
 export function sweepAfterDeath(env: Readonly<Record<string, string | undefined>>): AfterDeath {
   const engine = ENGINE_VARIABLES.flatMap((name) => (env[name] === undefined ? [] : [[name, env[name]] as const]));
-  return { command: [process.execPath, "--", SWEEPER], env: Object.fromEntries(engine) };
+  return {
+    command: [process.execPath, "--", programFile("sandbox/docker/sweep-dead-owners")],
+    env: Object.fromEntries(engine),
+  };
 }
