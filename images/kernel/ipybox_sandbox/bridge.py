@@ -1,4 +1,4 @@
-"""Client of the bridge: the unix socket on which kernel code asks the host for tool calls. Standard library only.
+"""Client of the bridge: the socket on which kernel code asks the host for tool calls. Standard library only.
 
 One daemon thread owns the connection: it alone connects, writes and reads. Callers only append whole frames to a
 queue and wait for their answer, so neither a KeyboardInterrupt nor the death of a calling thread, at whatever point,
@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from typing import Any
 
+from ipybox_sandbox.addresses import new_socket
 from ipybox_sandbox.toolerrors import (
     InstallError,
     ToolError,
@@ -33,8 +34,8 @@ from ipybox_sandbox.toolerrors import (
 from ipybox_sandbox.wire import MAX_FRAME_BYTES, Outbox, Reply, Wire, drain, local_error
 
 __all__ = [
+    "ADDRESS",
     "MAX_FRAME_BYTES",
-    "SOCKET_PATH",
     "InstallError",
     "ToolError",
     "ToolNotFoundError",
@@ -47,8 +48,8 @@ __all__ = [
     "install",
 ]
 
-SOCKET_PATH = "/run/ipybox/tools.sock"
-"""Where the host listens. Read at each connection, so that tests and local engines can set it."""
+ADDRESS = "/run/ipybox/tools.sock"
+"""Where the host listens, see `addresses`. Read at each connection: kernels and tests set it."""
 
 _Deliver = Callable[[Reply], object]
 
@@ -195,10 +196,11 @@ class _Client:
     def _serve(self) -> None:
         """From the first request to the end of one connection."""
         self._await_request()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection, target = new_socket(ADDRESS)
+        with connection:
             self._connection = connection
             try:
-                connection.connect(SOCKET_PATH)
+                connection.connect(target)
                 connection.setblocking(False)
                 Wire(connection, self._wake_in, self._outbox, self._waiting.__contains__, self._deliver).serve()
             finally:

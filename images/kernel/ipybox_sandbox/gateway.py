@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ipybox_sandbox import process
+from ipybox_sandbox.addresses import new_socket
 from ipybox_sandbox.paths import Paths
 
 # Before Jupyter is imported: nothing that a cell can write configures the gateway.
@@ -123,16 +124,17 @@ class DialOutGateway(KernelGatewayApp):
 
     async def _dial(self) -> None:
         """Makes one idle stream, and arranges for its successor."""
-        stream = DialledStream(socket.socket(socket.AF_UNIX), on_taken=lambda: self._spawn(self._dial()))
+        connection, target = new_socket(self._paths.gateway_address)
+        stream = DialledStream(connection, on_taken=lambda: self._spawn(self._dial()))
         try:
-            await stream.connect(self._paths.gateway_socket)
+            await stream.connect(target)
             await stream.write(json.dumps({"role": "gateway", "token": self._token}).encode() + b"\n")
         except StreamClosedError as error:
             self.log.error("the host's socket is gone: %s", error.real_error)
             self.io_loop.stop()
             return
         stream.on_closed_idle = lambda: IOLoop.current().call_later(REDIAL_SECONDS, self._spawn, self._dial())
-        self.http_server.handle_stream(stream, self._paths.gateway_socket)
+        self.http_server.handle_stream(stream, self._paths.gateway_address)
 
     def _on_kernel_exit(self, kernel_id: str, cause: dict[str, Any]) -> None:
         self._spawn(self._forget(kernel_id, cause))

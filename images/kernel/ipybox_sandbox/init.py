@@ -18,14 +18,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ipybox_sandbox import process, seccomp
+from ipybox_sandbox.addresses import connect
 from ipybox_sandbox.disk_floor import DiskFloor
 from ipybox_sandbox.mount_check import find_foreign_mount
 from ipybox_sandbox.paths import Paths
 from ipybox_sandbox.process_tree import kill_descendants, reap
+
+if TYPE_CHECKING:
+    from ipybox_sandbox.relay import Relay
 
 MAX_ORDER_BYTES = 4 * 1024 * 1024
 MAX_LINE_CHARS = 8192
@@ -33,13 +38,21 @@ READ_BYTES = 32 * 1024
 ORDER_SECONDS = 30
 DISK_SECONDS = 0.25
 """At 2 GB/s half of the floor; a file system makes no event of it."""
+RELAY_PATIENCE_SECONDS = 2.0
+"""For the host to take what was said last."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs until the control connection or the work ends; the exit code is 0 when the host ended it."""
     parser = argparse.ArgumentParser(prog="ipybox-init", description=__doc__)
+    parser.add_argument(
+        "--relay",
+        choices=("abstract", "loopback"),
+        help="the host is at stdin and stdout, and its sockets are made here, of this form",
+    )
     Paths.add_options(parser)
-    paths = Paths.from_options(parser.parse_args(argv))
+    options = parser.parse_args(argv)
+    paths = Paths.from_options(options)
     # Walls come first: what is set here holds for everything that is started below.
     os.umask(0o022)
     # The one signal that would reach PID 1: Linux drops those that it has no handler for, and Python handles this one.
@@ -49,25 +62,41 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     seccomp.install()
     process.adopt_orphans()
     code = 1
+    relay = None
     try:
+        if options.relay is not None:
+            relay = _start_relay(options.relay)
+            paths = replace(paths, services=",".join(relay.addresses))
         code = _serve(paths)
     except OSError as error:
         print(f"init: {error}", file=sys.stderr, flush=True)
     finally:
         kill_descendants(os.getpid())
+        if relay is not None:
+            relay.finish(RELAY_PATIENCE_SECONDS)
         os._exit(code)
 
 
+def _start_relay(form: str) -> Relay:
+    """Takes stdin and stdout away from everything else, before there is anything else."""
+    from ipybox_sandbox.relay import Relay  # asyncio is slow to import
+
+    reading, writing = os.dup(0), os.dup(1)
+    with open(os.devnull, "rb") as null:
+        os.dup2(null.fileno(), 0)
+    os.dup2(2, 1)
+    return Relay(reading, writing, form)
+
+
 def _serve(paths: Paths) -> int:
-    with socket.socket(socket.AF_UNIX) as control:
-        control.connect(paths.gateway_socket)
+    with connect(paths.gateway_address) as control:
         _send(control, {"role": "init", "version": 1})
         order = _read_order(control)
         _check_mounts(control, order.get("shields", []))
         if order["mode"] == "session":
             return _watch(control, _start_session(paths, order))
         if order["mode"] == "task":
-            return _run_task(control, paths, order["module"], order["args"])
+            return _run_task(control, paths, order["module"], [*paths.to_arguments(), *order["args"]])
         raise OSError(f"unknown mode: {order['mode']!r}")
 
 
@@ -124,7 +153,7 @@ def _start_forwarder(paths: Paths, ca_bundle: str) -> tuple[dict[str, subprocess
     with open(paths.ca_bundle, "x", encoding="utf-8") as file:
         file.write(ca_bundle)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        arguments = [f"--listener-fd={listener.fileno()}", f"--socket={paths.egress_socket}"]
+        arguments = [f"--listener-fd={listener.fileno()}", f"--address={paths.egress_address}"]
         forwarder = _start("forwarder", arguments, [listener.fileno()])
         return {"forwarder": forwarder}, [f"--proxy-port={listener.getsockname()[1]}"]
 

@@ -20,19 +20,21 @@ class Paths:
     """Connection files and ipc sockets of kernels, and what the host trusts."""
     packages: str = "/opt/ipybox/packages"
     """The workspace's package volume; `current` in it links to the newest generation."""
+    services: str = ""
+    """Addresses of gateway, tools and egress, joined by commas, where they are not sockets in `run`."""
 
     @property
-    def gateway_socket(self) -> str:
-        return os.path.join(self.run, "gateway.sock")
+    def gateway_address(self) -> str:
+        return self._address("gateway", 0)
 
     @property
-    def tools_socket(self) -> str:
-        return os.path.join(self.run, "tools.sock")
+    def tools_address(self) -> str:
+        return self._address("tools", 1)
 
     @property
-    def egress_socket(self) -> str:
+    def egress_address(self) -> str:
         """The host's HTTP proxy."""
-        return os.path.join(self.run, "egress.sock")
+        return self._address("egress", 2)
 
     @property
     def ca_bundle(self) -> str:
@@ -55,3 +57,6 @@ class Paths:
     def to_arguments(self) -> list[str]:
         """The options that give these paths to another program of the sandbox."""
         return [f"--{field.name}={getattr(self, field.name)}" for field in fields(self)]
+
+    def _address(self, service: str, number: int) -> str:
+        return self.services.split(",")[number] if self.services else os.path.join(self.run, f"{service}.sock")

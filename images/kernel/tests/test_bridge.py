@@ -94,7 +94,7 @@ INTERRUPTED_CALLS = """
 import itertools, random, signal, sys
 from ipybox_sandbox import bridge
 
-bridge.SOCKET_PATH = sys.argv[1]
+bridge.ADDRESS = sys.argv[1]
 done = interrupted = 0
 for n in range(1000):
     try:
@@ -116,7 +116,7 @@ print(done, interrupted)
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     path = str(tmp_path / "s")
-    monkeypatch.setattr(bridge, "SOCKET_PATH", path)
+    monkeypatch.setattr(bridge, "ADDRESS", path)
     monkeypatch.setattr(bridge, "_CLIENT", bridge._Client())
     server = Host(path)
     yield server
@@ -236,11 +236,11 @@ def test_errors_have_the_class_of_their_kind(host: Host, kind: str, expected: ty
 
 
 def test_without_a_host_the_error_says_so_and_a_later_call_works(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = bridge.SOCKET_PATH
-    monkeypatch.setattr(bridge, "SOCKET_PATH", path + "-absent")
+    path = bridge.ADDRESS
+    monkeypatch.setattr(bridge, "ADDRESS", path + "-absent")
     with pytest.raises(bridge.UpstreamUnavailableError, match="no connection to the host"):
         bridge.call("s", "t", {})
-    monkeypatch.setattr(bridge, "SOCKET_PATH", path)
+    monkeypatch.setattr(bridge, "ADDRESS", path)
     assert "echo" in bridge.call("s", "t", {})
 
 
@@ -323,7 +323,7 @@ def test_an_interrupt_in_the_middle_of_a_large_frame_does_not_tear_it(host: Host
 def test_interrupts_at_random_moments_never_mix_answers_up(host: Host) -> None:
     host.handler = answer_argument
     # A process of its own, because the interrupts hit whatever runs just then.
-    argv = [sys.executable, "-c", INTERRUPTED_CALLS, bridge.SOCKET_PATH]
+    argv = [sys.executable, "-c", INTERRUPTED_CALLS, bridge.ADDRESS]
     root = Path(bridge.__file__).parents[1]
     output = subprocess.run(argv, cwd=root, capture_output=True, text=True, check=True).stdout
     done, interrupted = map(int, output.split())

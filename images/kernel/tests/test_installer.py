@@ -113,7 +113,7 @@ def paths(tmp_path: Path) -> Paths:
     (image / "frozen" / "__init__.py").write_text("")
     volume = tmp_path / "volume"
     volume.mkdir()
-    return Paths(volume=volume, egress_socket=str(tmp_path / "egress.sock"), image_site=image)
+    return Paths(volume=volume, egress_address=str(tmp_path / "egress.sock"), image_site=image)
 
 
 def request(requirement: str, *, local: bool = False) -> Request:

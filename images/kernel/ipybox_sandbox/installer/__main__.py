@@ -1,4 +1,4 @@
-"""Runs the task: `python -I -m ipybox_sandbox.installer <json>`."""
+"""Runs the task: `python -I -m ipybox_sandbox.installer [option…] <json>`."""
 
 import sys
 

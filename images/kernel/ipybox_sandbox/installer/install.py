@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -18,12 +19,18 @@ from ipybox_sandbox.installer.generations import (
 from ipybox_sandbox.installer.task import InstallError, Paths, Request
 from ipybox_sandbox.installer.uv import refuse_image_changes, run_uv
 from ipybox_sandbox.installer.view import distribution_stamps, make_view
+from ipybox_sandbox.paths import Paths as SandboxPaths
 
 
 def main(arguments: list[str]) -> int:
-    """Run the task; its one argument is a JSON object, see Request."""
+    """Run the task; besides the sandbox's paths its one argument is a JSON object, see Request."""
+    parser = argparse.ArgumentParser(prog="ipybox-installer", description=__doc__)
+    SandboxPaths.add_options(parser)
+    parser.add_argument("request", type=Request.parse)
+    options = parser.parse_args(arguments)
+    paths = SandboxPaths.from_options(options)
     try:
-        install(Request.parse(arguments[0]), Paths())
+        install(options.request, Paths(volume=Path(paths.packages), egress_address=paths.egress_address))
     except InstallError as error:
         print(error, flush=True)
         return 1

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 VOLUME = Path("/opt/ipybox/packages")
-EGRESS_SOCKET = "/run/ipybox/egress.sock"
 PYTHON_DIRECTORY = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -43,10 +42,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Paths:
-    """Where things are; other places than the image's are for tests."""
+    """Where things are."""
 
-    volume: Path = VOLUME
-    egress_socket: str = EGRESS_SOCKET
+    volume: Path
+    egress_address: str
     uv: str = field(default_factory=lambda: str(Path(sys.prefix) / "bin" / "uv"))
     image_site: Path = field(
         default_factory=lambda: Path(sys.prefix) / "lib" / PYTHON_DIRECTORY / "site-packages",

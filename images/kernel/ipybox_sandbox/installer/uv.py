@@ -19,7 +19,7 @@ CA_LIMIT_BYTES = 16 * 1024 * 1024
 
 def run_uv(request: Request, paths: Paths, staging: Path, view: View) -> None:
     """Let uv install into the view; its words go to stdout as they come."""
-    base = f"http://127.0.0.1:{start_forwarder(paths.egress_socket)}"
+    base = f"http://127.0.0.1:{start_forwarder(paths.egress_address)}"
     constraints = staging / "constraints.txt"
     image = distribution_stamps(paths.image_site)
     constraints.write_text("".join(f"{entry.name}=={entry.version}\n" for entry in image.values()))
