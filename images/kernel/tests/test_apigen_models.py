@@ -105,6 +105,22 @@ def test_a_typo_is_refused_unless_further_properties_are_admitted(workspace: Wor
     assert sent(workspace, obj(properties, patternProperties={"^x-": {}}), **{"x-y": 1}) == {"x-y": 1}
 
 
+def test_members_that_the_schema_does_not_name_have_the_type_that_it_gives_them(workspace: Workspace) -> None:
+    point = obj({"from": {"type": "string"}}, required=["from"])
+    schema = obj({"extra_values": {"type": "string"}}, additionalProperties={"anyOf": [{"type": "integer"}, point]})
+    module = workspace.module(schema)
+    assert sent(workspace, schema, extra_values="x", n=1, p={"from_": "y"}) == {
+        "extra_values": "x", "n": 1, "p": {"from": "y"},
+    }  # fmt: skip
+    for wrong in ("many", {"from": 1}, {"from": "y", "typo": 1}):
+        with pytest.raises(ValidationError, match="n"):
+            module.Params(n=wrong)
+    tree = obj({"name": {"type": "string"}}, additionalProperties={"$ref": "#"})
+    assert sent(workspace, tree, left={"left": {"name": "x"}}) == {"left": {"left": {"name": "x"}}}
+    with pytest.raises(ValidationError, match="left"):
+        workspace.module(tree).Params(left={"left": 1})
+
+
 @pytest.mark.parametrize("schema", [{}, True, {"type": "object"}, {"$schema": "x", "description": "y"}])
 def test_a_schema_that_says_nothing_admits_anything(workspace: Workspace, schema: Schema) -> None:
     assert sent(workspace, schema, a=1, b=[2]) == {"a": 1, "b": [2]}

@@ -33,6 +33,9 @@ ANNOTATIONS = frozenset(
         "$anchor",
     ]
 )
+TYPED_FORMATS: Mapping[str, str] = {"date-time": "datetime", "date": "date", "uuid": "UUID"}
+"""Formats that have a type of their own, in `Params`, and its name, which no field beside may have."""
+
 _SCALARS = frozenset({"string", "integer", "number", "boolean", "null"})
 _IMPLIED_TYPES = {
     "properties": "object",

@@ -19,7 +19,7 @@ from datamodel_code_generator.parser.jsonschema import JsonSchemaParser
 
 from ipybox_sandbox.apigen.nodes import DEFINITIONS
 from ipybox_sandbox.apigen.text import docstring, literal
-from ipybox_sandbox.apigen.tool_schema import NO_DEFAULT, ClassSpec, FieldSpec, ToolSchema
+from ipybox_sandbox.apigen.tool_schema import EXTRA_VALUES, NO_DEFAULT, ClassSpec, FieldSpec, ToolSchema
 
 _ROOT = "Document"
 _LINE_CHARS = 110
@@ -138,10 +138,13 @@ class _Printer:
             for statement in node.body
             if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
         }
-        if types.keys() != spec.fields.keys():
+        if types.keys() != {*spec.fields, *([EXTRA_VALUES] if spec.types_extra else [])}:
             raise UnmodelledError("the fields of a class are not those of the schema")
         config = f'model_config = ConfigDict(extra="{spec.extra}", populate_by_name=True)'
         fields = [_field_source(name, self._type(types[name]), spec.fields[name]) for name in spec.fields]
+        if spec.types_extra:
+            # pydantic's own name for them; with `init=False` type checkers don't take it for an argument.
+            fields.append(f"__pydantic_extra__: {self._type(types[EXTRA_VALUES])} = Field(init=False)")
         documentation = [docstring(spec.description, indent="    "), ""] if spec.description else []
         body = [*documentation, config, *([""] if fields else []), *fields]
         return "\n".join([f"class {class_name}(BaseModel):", *(f"    {line}" if line else "" for line in body)])

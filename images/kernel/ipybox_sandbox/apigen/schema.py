@@ -7,28 +7,27 @@ wider than the schema, never narrower: the upstream judges. References are follo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from ipybox_sandbox.apigen.constraints import constraints_of, pattern_works
 from ipybox_sandbox.apigen.interning import interned
 from ipybox_sandbox.apigen.keywords import (
     ANNOTATIONS,
+    TYPED_FORMATS,
     SchemaTooLargeError,
     branches_of,
     description_of,
-    is_short,
     is_structural,
     is_unicode,
-    short,
     subschemas,
     types_of,
 )
+from ipybox_sandbox.apigen.members import Members
 from ipybox_sandbox.apigen.merging import listed, mapping, merge
 from ipybox_sandbox.apigen.names import ClassNames, field_names
-from ipybox_sandbox.apigen.nodes import Node, alternatives, fits, json_type, reference_to, size_of, union, without
+from ipybox_sandbox.apigen.nodes import Node, json_type, reference_to, size_of, union, without
 from ipybox_sandbox.apigen.references import References
-from ipybox_sandbox.apigen.tool_schema import ClassSpec, Extra, FieldSpec, ToolSchema
+from ipybox_sandbox.apigen.tool_schema import EXTRA_VALUES, ClassSpec, ToolSchema
 
 UNTYPED = object()
 """In place of a schema: any object."""
@@ -37,9 +36,6 @@ MAX_NODES = 2_000
 """Sub-schemas of one tool; the generator takes about a millisecond for each."""
 MAX_DEPTH = 40
 MAX_ENUM_VALUES = 500
-
-_TYPED_FORMATS: Mapping[str, str] = {"date-time": "datetime", "date": "date", "uuid": "UUID"}
-"""Formats that have a type of their own, in `Params`, and its name, which no field beside may have."""
 
 
 def read_tool_schema(input_schema: object, output_schema: object = None) -> ToolSchema:
@@ -77,6 +73,7 @@ class _Reader:
         self._reading: set[int] = set()
         self._recursive: dict[int, str] = {}
         self._references = References(root, into.note, self._spend)
+        self._members = Members(self._references, into.enum_value, is_result=is_result)
 
     def read(self, name: str) -> None:
         if self._root is UNTYPED:
@@ -139,7 +136,7 @@ class _Reader:
             node = union(nodes)
         else:
             types = types_of(flat)
-            if types == ["object"] and not nullable and self._properties(flat):
+            if types == ["object"] and not nullable and self._members.properties(flat):
                 # From here on a reference to this schema is a reference to the class, whose name it may have given.
                 name = self._recursive.get(id(schema)) or self._classes.fresh(hint)
                 self._recursive[id(schema)] = name
@@ -152,7 +149,7 @@ class _Reader:
             return self._object(flat, hint)
         if kind == "array":
             return {"type": "array", "items": self._items(flat, f"{hint}Item")}
-        if kind == "string" and flat.get("format") in _TYPED_FORMATS and not self._is_result:
+        if kind == "string" and flat.get("format") in TYPED_FORMATS and not self._is_result:
             # As text they are sent as written; a datetime, date or UUID is sent in ISO form.
             return {"anyOf": [{"type": "string", "format": flat["format"]}, {"type": "string"}]}
         return {"type": kind}
@@ -169,7 +166,7 @@ class _Reader:
         return union([self._node(schema, hint) for schema in [*places, rest] if schema is not False])
 
     def _object(self, flat: Mapping[str, Any], hint: str) -> Node:
-        if self._properties(flat):
+        if self._members.properties(flat):
             return self._class(flat, self._classes.fresh(hint))
         values = flat.get("additionalProperties")
         if not isinstance(values, dict) or not values:
@@ -177,18 +174,22 @@ class _Reader:
         return {"type": "object", "additionalProperties": self._node(values, f"{hint}Value")}
 
     def _class(self, flat: Mapping[str, Any], name: str) -> Node:
-        properties = self._properties(flat)
-        spec = ClassSpec(description_of(flat), self._extra(flat), {})
+        properties = self._members.properties(flat)
+        spec = ClassSpec(description_of(flat), self._members.extra(flat), {})
         self._into.classes[name] = spec
         required = {key for key in listed(flat.get("required")) if isinstance(key, str)}
         nodes: dict[str, Node] = {}
         if not all(map(is_unicode, properties)):
             self._into.note("properties whose names are no Unicode text are left out")
             properties, spec.extra = {name: properties[name] for name in properties if is_unicode(name)}, "allow"
-        for wire, python in field_names(properties, also_reserved=self._reserved).items():
+        extra_values = self._node(self._members.extra_values(flat), f"{name}Value")
+        if extra_values:
+            spec.types_extra = True
+            nodes[EXTRA_VALUES] = {"type": "object", "additionalProperties": extra_values}
+        for wire, python in field_names(properties, also_reserved=self._reserved | nodes.keys()).items():
             if properties[wire] is not False:
                 nodes[python] = self._node(properties[wire], wire)
-                spec.fields[python] = self._field(wire, properties[wire], nodes[python], wire in required)
+                spec.fields[python] = self._members.field(wire, properties[wire], nodes[python], wire in required)
         self._into.definitions[name] = {
             "type": "object",
             "properties": nodes,
@@ -197,70 +198,6 @@ class _Reader:
             "additionalProperties": spec.extra == "allow",
         }
         return reference_to(name)
-
-    def _field(self, wire: str, schema: object, node: Node, required: bool) -> FieldSpec:
-        flat = self._references.flat(schema)
-        spec = FieldSpec(wire, required, description_of(flat))
-        kinds = {str(branch.get("type")) for branch in alternatives(node)} - {"null"}
-        if len(kinds) == 1 and not self._is_result and not any("format" in branch for branch in alternatives(node)):
-            spec.constraints = constraints_of(kinds.pop(), flat)
-        remarks = list(self._remarks(flat, node))
-        if "default" in flat:
-            if required or not fits(node, flat["default"], self._into.enum_value) or not is_short(flat["default"]):
-                remarks.append(f"default: {short(flat['default'])}")
-            else:
-                spec.default = flat["default"]
-        if remarks:
-            spec.description = f"{spec.description} ({'; '.join(remarks)})".strip()
-        spec.omit_none = not (required or self._is_result or fits(node, None, self._into.enum_value))
-        return spec
-
-    def _remarks(self, flat: Mapping[str, Any], node: Node) -> Iterator[str]:
-        """What the type does not say."""
-        if isinstance(flat.get("format"), str) and (self._is_result or flat["format"] not in _TYPED_FORMATS):
-            yield f"format: {short(flat['format'])}"
-        pattern = flat.get("pattern")
-        if isinstance(pattern, str) and not self._is_result and not pattern_works(pattern):
-            yield f"pattern: {short(pattern)}"
-        if isinstance(flat.get("enum"), list) and not any("enum" in branch for branch in alternatives(node)):
-            yield f"one of: {short(flat['enum'])}"
-        if flat.get("deprecated") is True:
-            yield "deprecated"
-        for branch in branches_of(flat):
-            inner = self._references.flat(branch)
-            text = description_of(inner) or inner.get("title")
-            if "const" in inner and isinstance(text, str):
-                yield f"{short(inner['const'])}: {short(text)}"
-
-    # --- parts of a schema ---
-
-    def _properties(self, flat: Mapping[str, Any]) -> dict[str, Any]:
-        """Properties, with those that are only required or only mentioned in a condition."""
-        properties = dict(mapping(flat.get("properties")))
-        conditional = [
-            flat.get("if"),
-            flat.get("then"),
-            flat.get("else"),
-            *mapping(flat.get("dependentSchemas")).values(),
-        ]
-        for schema in conditional:
-            for key, value in mapping(self._references.flat(schema).get("properties")).items():
-                properties.setdefault(key, {} if flat.get("if") is schema else value)
-        for key in listed(flat.get("required")):
-            if isinstance(key, str):
-                properties.setdefault(key, {})
-        return properties
-
-    def _extra(self, flat: Mapping[str, Any]) -> Extra:
-        if self._is_result:
-            return "allow"
-        if mapping(flat.get("patternProperties")):
-            return "allow"
-        stated = flat.get("additionalProperties", flat.get("unevaluatedProperties"))
-        if stated is None:
-            # Nothing is said about its content, so anything may be meant; else an unknown name is taken for a typo.
-            return "forbid" if "properties" in flat else "allow"
-        return "forbid" if stated is False else "allow"
 
     def _combined(self, base: Mapping[str, Any], branch: Mapping[str, Any]) -> Mapping[str, Any]:
         if not any(is_structural({key: value}) for key, value in base.items()):
@@ -302,4 +239,4 @@ def _property_names(schemas: list[object]) -> set[str]:
 
 def _format_types(schema: object) -> frozenset[str]:
     formats = (part.get("format") for part in subschemas(schema))
-    return frozenset(_TYPED_FORMATS[name] for name in formats if isinstance(name, str) and name in _TYPED_FORMATS)
+    return frozenset(TYPED_FORMATS[name] for name in formats if isinstance(name, str) and name in TYPED_FORMATS)

@@ -12,6 +12,9 @@ Extra = Literal["allow", "forbid"]
 
 NO_DEFAULT = object()
 
+EXTRA_VALUES = "extra_values"
+"""In the document, the property whose type is that of the members which a class does not name: `dict[str, T]`."""
+
 
 @dataclass
 class FieldSpec:
@@ -33,6 +36,8 @@ class ClassSpec:
     description: str
     extra: Extra
     fields: dict[str, FieldSpec]
+    types_extra: bool = False
+    """Whether the members that it does not name have a type of their own."""
 
 
 @dataclass

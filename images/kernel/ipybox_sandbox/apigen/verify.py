@@ -95,6 +95,9 @@ def _verify_class(node: ast.ClassDef, names: set[str]) -> None:
             ):
                 _expect(not call.args and {k.arg for k in call.keywords} == {"extra", "populate_by_name"}, call)
                 _expect(all(isinstance(k.value, ast.Constant) for k in call.keywords), call)
+            case ast.AnnAssign(target=ast.Name(id="__pydantic_extra__"), annotation=annotation, value=value):
+                _verify_expression(annotation, names)
+                _expect(value is not None and ast.unparse(value) == "Field(init=False)", statement)
             case ast.AnnAssign(target=ast.Name(), annotation=annotation, value=value, simple=1):
                 _verify_annotation(annotation, names)
                 if value is not None:
