@@ -5,7 +5,7 @@ import { formatDuration } from "../common/time.ts";
 import { abortable } from "./abortable.ts";
 import { answerElicitations, type Elicit } from "./elicitation.ts";
 import { describeFailure, httpStatusOf } from "./failure.ts";
-import { closeHttpTransport, httpTransport } from "./http-transport.ts";
+import { closeHttpTransport, type HttpFetch, httpTransport } from "./http-transport.ts";
 import { type ProcessOptions, ProcessTransport } from "./process-transport.ts";
 import type { Redactor } from "./redaction.ts";
 import type { HttpParams } from "./server-params.ts";
@@ -30,6 +30,7 @@ export interface ConnectOptions {
   readonly name: string;
   readonly timeoutMs: number;
   readonly clientInfo: { readonly name: string; readonly version: string };
+  readonly fetch: HttpFetch;
   readonly redactor: Redactor;
   /** Absent: the capability is not declared, and upstreams don't ask. */
   readonly elicit?: Elicit | undefined;
@@ -79,6 +80,7 @@ function openHttp(params: HttpParams, kind: "streamable_http" | "sse", options: 
   let closing: Promise<void> | undefined;
   const close = () => (closing ??= closeHttpTransport(transport));
   const transport = httpTransport(params, kind, {
+    fetch: options.fetch,
     onBroken: (error) => {
       end ??= describeFailure(error);
       void close();

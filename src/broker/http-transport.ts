@@ -9,7 +9,27 @@ import type { HttpParams } from "./server-params.ts";
 const NEWLINE = 0x0a;
 const TERMINATE_MS = 500;
 
+/** As much of `fetch` as MCP over HTTP takes. */
+export type HttpFetch = (url: string | URL, request: HttpRequest) => Promise<HttpAnswer>;
+
+export interface HttpRequest {
+  readonly method: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string | null;
+  readonly redirect: "follow" | "manual" | "error";
+  readonly signal: AbortSignal | null;
+}
+
+export interface HttpAnswer {
+  readonly url: string;
+  readonly status: number;
+  readonly statusText: string;
+  readonly headers: Iterable<[string, string]>;
+  readonly body: ReadableStream<Uint8Array> | null;
+}
+
 export interface HttpTransportOptions {
+  readonly fetch: HttpFetch;
   /** Called when an answer breaks off: the SDK would let its call wait until the timeout. */
   readonly onBroken: (error: unknown) => void;
 }
@@ -22,7 +42,7 @@ export function httpTransport(
 ): Transport {
   const url = httpUrl(params.url);
   const requestInit = { headers: params.headers };
-  const bounded = boundedFetch(kind, options.onBroken);
+  const bounded = boundedFetch(kind, options);
   if (kind === "streamable_http") return new StreamableHTTPClientTransport(url, { requestInit, fetch: bounded });
   // eslint-disable-next-line @typescript-eslint/no-deprecated -- servers that speak nothing else are still around
   return new SSEClientTransport(url, { requestInit, fetch: bounded });
@@ -44,21 +64,27 @@ function httpUrl(text: string): URL {
 }
 
 /** `fetch` whose answers hold no line (that is, no message) over the limit and don't break off silently. */
-function boundedFetch(kind: "streamable_http" | "sse", onBroken: (error: unknown) => void) {
-  return async (url: string | URL, init?: RequestInit): Promise<Response> => {
-    const response = await fetch(url, init);
-    if (!response.body) return response;
-    const isPost = init?.method === "POST";
+function boundedFetch(kind: "streamable_http" | "sse", { fetch, onBroken }: HttpTransportOptions) {
+  return async (url: string | URL, init: RequestInit = {}): Promise<Response> => {
+    const answer = await fetch(url, {
+      method: init.method ?? "GET",
+      headers: Object.fromEntries(new Headers(init.headers)),
+      body: typeof init.body === "string" ? init.body : null, // the SDK sends JSON text
+      redirect: init.redirect ?? "follow",
+      signal: init.signal ?? null,
+    });
+    const isPost = init.method === "POST";
     const watch: StreamWatch = {
       // With SSE all answers come in one stream (GET), whose end is the session's. With streamable HTTP the answer to a
       // call (POST) must not break off, while the stream of notifications may, and is opened again.
       onEnd: kind === "sse" && !isPost ? () => onBroken(new Error("the event stream ended")) : () => undefined,
       onError: (kind === "sse") === isPost ? () => undefined : onBroken,
     };
-    const { status, statusText, headers } = response;
-    const bounded = new Response(boundLines(response.body, watch), { status, statusText, headers });
+    const { status, statusText } = answer;
+    const body = answer.body && boundLines(answer.body, watch);
+    const bounded = new Response(body, { status, statusText, headers: [...answer.headers] });
     // The SDK resolves redirects and endpoints against it; a constructed response has none.
-    Object.defineProperty(bounded, "url", { value: response.url });
+    Object.defineProperty(bounded, "url", { value: answer.url });
     return bounded;
   };
 }

@@ -8,6 +8,7 @@ import { connect, type Target } from "./connect.ts";
 import type { Elicit } from "./elicitation.ts";
 import { describeFailure } from "./failure.ts";
 import { type Environment, upstreamEnvironment } from "./environment.ts";
+import type { HttpFetch } from "./http-transport.ts";
 import { resolvePlaceholders, type Variables } from "./placeholders.ts";
 import { checkProgram } from "./programs.ts";
 import { createRedactor, type Redactor } from "./redaction.ts";
@@ -33,6 +34,8 @@ export interface OpeningOptions {
   /** The server's own environment. */
   readonly hostEnvironment: Environment;
   readonly clientInfo: { readonly name: string; readonly version: string };
+  /** The host's way to servers over HTTP. */
+  readonly fetch: HttpFetch;
   /** Asked when an upstream is opened; undefined while the user can't be asked anything. */
   readonly elicitor: () => Elicit | undefined;
   /** Where cells are processes beside those of stdio upstreams; absent where they live in machines of their own. */
@@ -68,12 +71,13 @@ export async function openUpstream(
   const { value: resolved, used } = resolvePlaceholders(params, { variables, expose, workspace });
   const redactor = createRedactor({ variables, used, exempt: options.noRedact });
   const timeoutMs = params.timeout * 1000;
-  const { clientInfo, elicitor, logger } = options;
+  const { clientInfo, fetch, elicitor, logger } = options;
   try {
     if (options.processUser !== undefined) refuseVisibleSecrets(resolved, redactor);
     const { target, warnings } = await targetOf(name, resolved, options);
     const { signal } = call;
-    const connection = await connect(target, { name, timeoutMs, clientInfo, redactor, elicit: elicitor(), signal });
+    const elicit = elicitor();
+    const connection = await connect(target, { name, timeoutMs, clientInfo, fetch, redactor, elicit, signal });
     const { onToolsChanged } = call;
     const upstream = new Upstream(connection, { name, redactor, logger, timeoutMs, onToolsChanged });
     try {

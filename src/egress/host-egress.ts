@@ -4,7 +4,7 @@ import type { Logger } from "../common/logger.ts";
 import { canonicalHost, isAllowed, parseAllowRule, type AllowRule } from "./allow-list.ts";
 import { ConnectProxy } from "./connect-proxy.ts";
 import { EgressServer } from "./egress-server.ts";
-import { HostHttp, readCaBundles } from "./host-http.ts";
+import { HostHttp, type HostRequest, readCaBundles } from "./host-http.ts";
 import { caBundlePaths, findNetrcCredentials, resolveIndexes, type PackageIndex } from "./index-config.ts";
 import { IndexProxy } from "./index-proxy.ts";
 import { proxyFromEnvironment } from "./upstream-proxy.ts";
@@ -33,7 +33,8 @@ export class HostEgress implements AsyncDisposable {
   readonly #allowed: readonly AllowRule[];
   readonly #allowedPrivate: readonly AllowRule[];
   readonly #cache: WheelCache;
-  readonly #http: HostHttp;
+  readonly #indexHttp: HostHttp;
+  readonly #serverHttp: HostHttp;
   #caBundle: string | undefined;
 
   /** Throws `invalid-configuration` when an index is no http(s) URL, or a host no host name. */
@@ -43,7 +44,9 @@ export class HostEgress implements AsyncDisposable {
     this.#allowed = options.allowDomain.map((text) => parseAllowRule(text, "--allow-domain"));
     this.#allowedPrivate = options.allowPrivate.map((text) => parseAllowRule(text, "--allow-private"));
     this.#cache = new WheelCache({ directory: join(options.stateDir, "wheels"), maxBytes: CACHE_BYTES });
-    this.#http = new HostHttp({ env: options.env, caBundlePaths: caBundlePaths(options) });
+    const http = { env: options.env, caBundlePaths: caBundlePaths(options) };
+    this.#indexHttp = new HostHttp({ ...http, maxSilenceMs: INDEX_SILENCE_MS, maxConnections: 16 });
+    this.#serverHttp = new HostHttp({ ...http, maxSilenceMs: 0, maxConnections: null });
   }
 
   get indexCount(): number {
@@ -66,6 +69,11 @@ export class HostEgress implements AsyncDisposable {
     return isAllowed(this.#allowedPrivate, canonicalHost(host) ?? "", port);
   }
 
+  /** `fetch` for MCP servers, by this host's proxies and with its trust. They may be silent for as long as a call lasts. */
+  fetch(url: string | URL, request: HostRequest): ReturnType<HostHttp["fetch"]> {
+    return this.#serverHttp.fetch(url, request);
+  }
+
   /** The far end of a session's egress socket; undefined when no host is allowed, and there is no such socket. */
   openSession(): EgressServer | undefined {
     if (this.#allowed.length + this.#allowedPrivate.length === 0) return undefined;
@@ -84,7 +92,7 @@ export class HostEgress implements AsyncDisposable {
     const { env, home, logger } = this.#options;
     const index = new IndexProxy({
       indexes: this.#indexes,
-      http: this.#http,
+      http: this.#indexHttp,
       cache: this.#cache,
       netrc: (host) => findNetrcCredentials(host, { env, home }),
       logger,
@@ -103,8 +111,9 @@ export class HostEgress implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#http[Symbol.asyncDispose]();
+    await Promise.all([this.#indexHttp, this.#serverHttp].map((http) => http[Symbol.asyncDispose]()));
   }
 }
 
+const INDEX_SILENCE_MS = 60_000;
 const CACHE_BYTES = 5 * 1024 ** 3;

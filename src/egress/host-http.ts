@@ -7,11 +7,18 @@ export interface HostHttpOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Files of CA certificates, trusted besides Node's own; unreadable ones are passed over. */
   readonly caBundlePaths: readonly string[];
+  /** How long a server may be silent, before its answer and in it; 0: for ever. */
+  readonly maxSilenceMs: number;
+  /** To one server; null: as many as are asked for. */
+  readonly maxConnections: number | null;
 }
 
 export interface HostRequest {
+  readonly method?: string;
   readonly headers: Readonly<Record<string, string>>;
-  readonly signal: AbortSignal;
+  readonly body?: string | null;
+  readonly redirect?: "follow" | "manual" | "error";
+  readonly signal?: AbortSignal | null;
 }
 
 /** HTTP as this host does it: its proxies, its CA bundle, bounded connections and waiting times. */
@@ -23,8 +30,8 @@ export class HostHttp implements AsyncDisposable {
     this.#options = options;
   }
 
-  /** A GET; rejects as undici's `fetch` does. */
-  async fetch(url: URL, request: HostRequest): Promise<Response> {
+  /** Rejects as undici's `fetch` does. */
+  async fetch(url: string | URL, request: HostRequest): Promise<Response> {
     const { fetch } = await loadUndici();
     this.#dispatcher ??= createDispatcher(this.#options);
     return await fetch(url, { ...request, dispatcher: await this.#dispatcher });
@@ -35,24 +42,32 @@ export class HostHttp implements AsyncDisposable {
   }
 }
 
-async function createDispatcher({ env, caBundlePaths }: HostHttpOptions): Promise<Dispatcher> {
+async function createDispatcher(options: HostHttpOptions): Promise<Dispatcher> {
+  const { env, caBundlePaths, maxSilenceMs, maxConnections } = options;
   const { EnvHttpProxyAgent } = await loadUndici();
   const secureContext = createSecureContext({ ca: [...rootCertificates, ...readCaBundles(caBundlePaths)] });
   return new EnvHttpProxyAgent({
     // Empty strings, not undefined: undici would ask this process's own environment.
     httpProxy: env["http_proxy"] ?? env["HTTP_PROXY"] ?? "",
     httpsProxy: env["https_proxy"] ?? env["HTTPS_PROXY"] ?? "",
-    noProxy: env["no_proxy"] ?? env["NO_PROXY"] ?? "",
-    connections: 16,
-    headersTimeout: 60_000,
-    bodyTimeout: 60_000,
+    noProxy: withLoopback(env["no_proxy"] ?? env["NO_PROXY"] ?? ""),
+    // Plain HTTP is forwarded, as by pip and curl: many proxies open tunnels to port 443 only.
+    proxyTunnel: false,
+    connections: maxConnections,
+    headersTimeout: maxSilenceMs,
+    bodyTimeout: maxSilenceMs,
     connect: { secureContext, timeout: 30_000 },
     requestTls: { secureContext, timeout: 30_000 },
     proxyTls: { secureContext, timeout: 30_000 },
   });
 }
 
-/** Sessions that install nothing are spared its time and memory. */
+/** No proxy can reach this host's own loopback. */
+function withLoopback(noProxy: string): string {
+  return noProxy.trim() === "*" ? "*" : `${noProxy},localhost,127.0.0.1,[::1]`;
+}
+
+/** Sessions that install nothing and use no MCP server over HTTP are spared its time and memory. */
 function loadUndici() {
   return import("undici");
 }

@@ -107,6 +107,7 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
     variables: options.variables,
     hostEnvironment: options.env,
     clientInfo: { name: "ipybox", version: options.version },
+    fetch: (url, request) => egress.fetch(url, request),
     onToolsChanged: (server, tools) => changed.notify?.(server, tools),
     logger,
   });

@@ -1,7 +1,8 @@
-import { execFileSync } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { promisify } from "node:util";
 
 import type { TestProject } from "vitest/node";
 
@@ -15,7 +16,7 @@ declare module "vitest" {
 const ROOT = resolve(import.meta.dirname, "../..");
 
 /** Global set-up of the end-to-end tests: packs and installs the package once, and makes sure that its image exists. */
-export default function setup(project: TestProject): () => void {
+export default function setup(project: TestProject): () => Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), "test-ipybox-package-"));
   const npm = (...args: string[]) =>
     execFileSync("npm", [...args, "--loglevel=error", "--ignore-scripts"], {
@@ -37,9 +38,9 @@ export default function setup(project: TestProject): () => void {
   const bin = join(directory, "node_modules/.bin/ipybox");
   execFileSync(bin, ["build"], { cwd: directory, stdio: ["ignore", "ignore", "inherit"] });
   project.provide("ipyboxBin", bin);
-  return () => {
-    // The volumes of the tests' workspaces, which are gone by now.
-    execFileSync(bin, ["prune"], { cwd: ROOT, stdio: "ignore" });
+  return async () => {
+    // The volumes of the tests' workspaces, which are gone by now. While it runs, vitest hears of the ends of its workers.
+    await promisify(execFile)(bin, ["prune"], { cwd: ROOT });
     rmSync(directory, { recursive: true });
   };
 }

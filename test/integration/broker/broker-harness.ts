@@ -1,7 +1,5 @@
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
-import { createServer } from "node:net";
-import { once } from "node:events";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -38,6 +36,7 @@ export class BrokerHarness implements AsyncDisposable {
       noRedact: [],
       elicitor: () => undefined,
       hostEnvironment: process.env,
+      fetch: (url, { signal, ...request }) => fetch(url, { ...request, ...(signal && { signal }) }),
       clientInfo: { name: "broker-test", version: "1.0.0" },
       logger: silentLogger,
       ...options,
@@ -69,17 +68,6 @@ export function call(
 ) {
   const defaults = { signal: new AbortController().signal, timeoutMs: 30_000 };
   return broker.call({ server, tool, arguments: args }, { ...defaults, ...options });
-}
-
-/** A port that nothing listens on at this moment. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
 }
 
 /** Compiles a source file and what it imports, for a process of its own; returns the file to import. */

@@ -1,30 +1,8 @@
-import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import { createInterface } from "node:readline";
 import { describe, expect, test } from "vitest";
-import { BrokerHarness, call, EVERYTHING, freePort, register } from "./broker-harness.ts";
-
-/** The real server everything over HTTP; disposing kills it. */
-async function serveEverything(mode: "streamableHttp" | "sse", port: number) {
-  const env = { PATH: process.env["PATH"], PORT: String(port) };
-  const server = spawn(process.execPath, [EVERYTHING, mode], { env, stdio: ["ignore", "ignore", "pipe"] });
-  for await (const line of createInterface({ input: server.stderr })) {
-    if (/listening|running/i.test(line)) break;
-  }
-  server.stderr.resume();
-  const stop = async () => {
-    if (server.exitCode !== null || server.signalCode !== null) return;
-    server.kill("SIGKILL");
-    await once(server, "exit");
-  };
-  return {
-    origin: `http://127.0.0.1:${port}`,
-    running: () => server.exitCode === null,
-    stop,
-    [Symbol.asyncDispose]: stop,
-  };
-}
+import { freePort, serveEverything } from "../../helpers/everything.ts";
+import { BrokerHarness, call, register } from "./broker-harness.ts";
 
 describe("a real server over HTTP", () => {
   test.each([

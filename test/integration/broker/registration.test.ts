@@ -4,7 +4,8 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
-import { BrokerHarness, call, EVERYTHING, freePort, inPackage, MANY_TALENTS, register } from "./broker-harness.ts";
+import { freePort } from "../../helpers/everything.ts";
+import { BrokerHarness, call, EVERYTHING, inPackage, MANY_TALENTS, register } from "./broker-harness.ts";
 
 const talents = { command: "node", args: [MANY_TALENTS] };
 

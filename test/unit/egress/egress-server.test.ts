@@ -60,7 +60,7 @@ describe("egress", () => {
   };
 
   const openIndex = (indexUrl: string): EgressServer => {
-    const http = new HostHttp({ env: {}, caBundlePaths: [] });
+    const http = new HostHttp({ env: {}, caBundlePaths: [], maxSilenceMs: 60_000, maxConnections: 16 });
     closing.push(() => http[Symbol.asyncDispose]());
     return new EgressServer({
       index: new IndexProxy({
