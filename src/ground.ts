@@ -54,8 +54,8 @@ export function openConfiguredWorkspace(config: Config): Promise<Workspace> {
 /** To whom files in the workspace belong. */
 export function ownerOf(workspace: Workspace): Owner {
   return decideOwner({
-    callerUid: process.getuid?.() ?? 1000,
-    callerGid: process.getgid?.() ?? 1000,
+    callerUid: process.getuid?.(),
+    callerGid: process.getgid?.(),
     workspaceUid: workspace.uid,
     workspaceGid: workspace.gid,
   });

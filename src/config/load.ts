@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
-import { homedir } from "node:os";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 
 import { messageOf, systemCodeOf } from "../common/errors.ts";
+import { defaultConfigFile } from "./directories.ts";
 import { type Config, flagName, type Option, OPTION_NAMES, type OptionName, OPTIONS, variableName } from "./options.ts";
 import { findPathProblems } from "./paths.ts";
 
@@ -80,10 +80,6 @@ function readJson(path: string, options: { mayBeAbsent: boolean }, problems: str
     if (!(options.mayBeAbsent && systemCodeOf(error) === "ENOENT")) problems.push(`${path}: ${messageOf(error)}`);
     return undefined;
   }
-}
-
-function defaultConfigFile(env: ConfigSources["env"]): string {
-  return join(env["XDG_CONFIG_HOME"] ?? join(homedir(), ".config"), "ipybox", "config.json");
 }
 
 function isRepeatable(name: OptionName): boolean {

@@ -1,5 +1,5 @@
 import { realpath, stat } from "node:fs/promises";
-import { isAbsolute, normalize, resolve } from "node:path";
+import { posix, win32 } from "node:path";
 import { IpyboxError, messageOf } from "../common/errors.ts";
 import { isWithin, refuseDangerousDirectory, type ForbiddenPlaces } from "./dangerous-directories.ts";
 
@@ -12,19 +12,21 @@ export interface Mount {
 
 /**
  * Splits `SRC[:DST][:rw]`: read-only and at its own path unless said otherwise. Pure; `cwd` is where relative sources
- * start. Throws `invalid-configuration`.
+ * start. Where the host has no POSIX paths (`C:\data`), DST has to be given. Throws `invalid-configuration`.
  */
-export function parseMount(text: string, cwd: string): Mount {
-  const parts = text.split(":");
+export function parseMount(text: string, cwd: string, platform: NodeJS.Platform = process.platform): Mount {
+  const paths = platform === "win32" ? win32 : posix;
+  const drive = platform === "win32" ? (/^[A-Za-z]:(?=[\\/])/.exec(text)?.[0] ?? "") : "";
+  const parts = text.slice(drive.length).split(":");
   const mode = parts.length > 1 && (parts.at(-1) === "rw" || parts.at(-1) === "ro") ? parts.pop() : "ro";
   const [source = "", target, ...rest] = parts;
-  if (source === "" || rest.length > 0 || (target !== undefined && !isAbsolute(target))) {
+  const absolute = paths.resolve(cwd, drive + source);
+  const place = posix.normalize(target ?? absolute).replace(/(.)\/+$/, "$1");
+  if (source === "" || rest.length > 0 || !posix.isAbsolute(place)) {
     throw new IpyboxError("invalid-configuration", `--mount '${text}' is not SRC[:DST][:rw]`, {
       hint: "DST must be an absolute path, e.g. --mount ../data:/data:rw",
     });
   }
-  const absolute = resolve(cwd, source);
-  const place = normalize(target ?? absolute).replace(/(.)\/+$/, "$1");
   if (place === "/" || RESERVED_TARGETS.some((reserved) => place === reserved || place.startsWith(`${reserved}/`))) {
     throw new IpyboxError("invalid-configuration", `--mount '${text}': ${place} is taken in the sandbox`, {
       hint: "Give another place, e.g. --mount SRC:/data",

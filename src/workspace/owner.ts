@@ -1,7 +1,7 @@
 export interface OwnerFacts {
-  /** Who runs ipybox. */
-  readonly callerUid: number;
-  readonly callerGid: number;
+  /** Who runs ipybox; undefined on Windows, which has no such numbers. */
+  readonly callerUid: number | undefined;
+  readonly callerGid: number | undefined;
   readonly workspaceUid: number;
   readonly workspaceGid: number;
 }
@@ -13,12 +13,16 @@ export interface Owner {
   readonly warning?: string;
 }
 
+/** Who there is in a sandbox where the host has no UIDs: its files belong to the Windows user, whoever wrote them. */
+const FIRST_USER = 1000;
+
 /**
  * As whom cells run and to whom files of ours in the workspace belong: the caller; for a caller who is root, the
  * workspace's owner. Root only when both are.
  */
 export function decideOwner(facts: OwnerFacts): Owner {
-  if (facts.callerUid !== 0) return { uid: facts.callerUid, gid: facts.callerGid };
+  const { callerUid = FIRST_USER, callerGid = FIRST_USER } = facts;
+  if (callerUid !== 0) return { uid: callerUid, gid: callerGid };
   if (facts.workspaceUid !== 0) return { uid: facts.workspaceUid, gid: facts.workspaceGid };
   return {
     uid: 0,

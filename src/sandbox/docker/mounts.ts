@@ -2,6 +2,7 @@ import { posix } from "node:path";
 import type { MountSettings } from "dockerode";
 import type { ExtraMount, SandboxWorkspace } from "../engine.ts";
 import type { ShieldedPlace } from "../link/control-connection.ts";
+import { toBindSource, toSlashForm } from "../windows-paths.ts";
 import { packageVolume, type SandboxRole } from "./labels.ts";
 import type { Crossing } from "./link.ts";
 
@@ -81,8 +82,12 @@ function toPlaces({ role, workspace, extra, uid }: Pick<MountPlan, "role" | "wor
   const installing = role === "installer";
   const roots = [...new Set([workspacePathInside(workspace.path, uid), INSIDE.workspace])];
   return [
-    ...roots.map((target) => ({ source: workspace.path, target, readOnly: installing })),
-    ...extra.map((mount) => ({ ...mount, readOnly: installing || mount.readOnly })),
+    ...roots.map((target) => ({ source: toSlashForm(workspace.path), target, readOnly: installing })),
+    ...extra.map((mount) => ({
+      ...mount,
+      source: toSlashForm(mount.source),
+      readOnly: installing || mount.readOnly,
+    })),
   ];
 }
 
@@ -93,8 +98,8 @@ function toPlaces({ role, workspace, extra, uid }: Pick<MountPlan, "role" | "wor
  */
 function toShields(place: Place, workspace: SandboxWorkspace) {
   const inPlace = (path: string) => isBelow(path, place.source);
-  const masked = workspace.masked.filter(inPlace);
-  const shielded = workspace.protected.filter((path) => inPlace(path) && !masked.includes(path));
+  const masked = workspace.masked.map(toSlashForm).filter(inPlace);
+  const shielded = workspace.protected.map(toSlashForm).filter((path) => inPlace(path) && !masked.includes(path));
   const ancestors = new Set([...masked, ...shielded].flatMap((path) => directoriesBetween(place.source, path)));
   const pinned = [...ancestors].filter((path) => !shielded.some((root) => path === root || isBelow(path, root)));
   return { pinned: pinned.sort(), shielded, masked };
@@ -134,5 +139,11 @@ function fitsInside(hostPath: string, uid: number): boolean {
 
 /** `Mounts`, never `Binds`: those create a missing source as root. */
 function bind(source: string, target: string, readOnly: boolean): MountSettings {
-  return { Type: "bind", Source: source, Target: target, ReadOnly: readOnly, BindOptions: { Propagation: "rprivate" } };
+  return {
+    Type: "bind",
+    Source: toBindSource(source),
+    Target: target,
+    ReadOnly: readOnly,
+    BindOptions: { Propagation: "rprivate" },
+  };
 }

@@ -45,6 +45,23 @@ describe("where the workspace is inside", () => {
   ])("%s is at /workspace alone (uid %i)", (path, uid) => expect(workspacePathInside(path, uid)).toBe("/workspace"));
 });
 
+describe("a workspace of Windows", () => {
+  const path = "C:\\Users\\ann\\project";
+  const workspace = { path, key: "k", masked: [`${path}\\a\\.env`], protected: [`${path}\\.git`] };
+
+  it("is at /workspace alone, with its masks, pins and protections", () => {
+    expect(summary({ workspace }).slice(0, 4)).toEqual([
+      "C:\\Users\\ann\\project → /workspace rw",
+      "C:\\Users\\ann\\project\\a → /workspace/a rw",
+      "C:\\Users\\ann\\project\\.git → /workspace/.git ro",
+      "/run/user/1000/ipybox/r/s/empty → /workspace/a/.env ro",
+    ]);
+    expect(toShieldedPlaces({ ...plan, workspace })).toEqual([
+      { place: "/workspace", bound: ["a", ".git"], masked: ["a/.env"] },
+    ]);
+  });
+});
+
 describe("what init looks for", () => {
   it("is every pin, protection and mask in each place", () => {
     const masked = ["/home/ann/project/a/.env"];

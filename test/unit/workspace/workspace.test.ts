@@ -106,6 +106,21 @@ describe("a mount", () => {
     },
   );
 
+  it.each([
+    ["C:\\data:/data", { source: "C:\\data", target: "/data", readOnly: true }],
+    ["c:/data/x:/data:rw", { source: "c:\\data\\x", target: "/data", readOnly: false }],
+    ["..\\data:/data", { source: "C:\\Users\\data", target: "/data", readOnly: true }],
+  ])("%j on Windows", (text, mount) => {
+    expect(parseMount(text, "C:\\Users\\ann", "win32")).toEqual(mount);
+  });
+
+  it.each(["C:\\data", "C:\\data:rw", "C:\\data:D:\\x", "C:/"])(
+    "%j is refused on Windows, where DST is needed",
+    (text) => {
+      expect(() => parseMount(text, "C:\\Users\\ann", "win32")).toThrow("--mount");
+    },
+  );
+
   it("is checked after resolving links", async () => {
     await mkdir(join(root, "data"));
     await symlink("/etc", join(root, "etc"));
@@ -124,10 +139,12 @@ describe("the owner of what cells make", () => {
   it.each([
     [1000, 1000, 1000, 1000, 1000, 1000, false],
     [1000, 1000, 0, 0, 1000, 1000, false],
+    [501, 20, 501, 20, 501, 20, false],
+    [undefined, undefined, 0, 0, 1000, 1000, false],
     [0, 0, 1000, 100, 1000, 100, false],
     [0, 0, 0, 0, 0, 0, true],
   ])(
-    "for caller %i:%i in a workspace of %i:%i is %i:%i",
+    "for caller %s:%s in a workspace of %i:%i is %i:%i",
     (callerUid, callerGid, workspaceUid, workspaceGid, uid, gid, warns) => {
       const owner = decideOwner({ callerUid, callerGid, workspaceUid, workspaceGid });
       expect(owner).toMatchObject({ uid, gid });
