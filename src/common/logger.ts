@@ -69,8 +69,8 @@ export function stripControls(text: string): string {
   return text.replace(ANSI_SEQUENCE, "").replace(CONTROL_CHARACTER, "");
 }
 
-// CSI, OSC (ended by BEL or ST; without an end it must not swallow what follows), and two-character escapes.
-const ANSI_SEQUENCE =
+/** CSI, OSC (ended by BEL or ST; without an end it must not swallow what follows), and two-character escapes. */
+export const ANSI_SEQUENCE =
   // eslint-disable-next-line no-control-regex -- control characters are what this is about
   /(?:\u001b\[|\u009b)[0-?]*[ -/]*[@-~]|\u001b\](?:[^\u0007\u001b]{0,4096}(?:\u0007|\u001b\\))?|\u001b[@-Z\\-_]/g;
 // eslint-disable-next-line no-control-regex -- likewise

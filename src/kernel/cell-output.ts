@@ -20,7 +20,11 @@ type Item =
   | { kind: "stream"; parts: string[] }
   | { kind: "display"; id: string | undefined; text: string; pictures: readonly Picture[] };
 
-const PICTURE_TYPES = ["image/png", "image/jpeg", "image/svg+xml"] as const;
+/** By type, how its data begins: what does not is no picture, and its text is shown instead. */
+const PICTURE_STARTS = { "image/png": "iVBORw0KGgo", "image/jpeg": "/9j/", "image/svg+xml": "" } as const;
+const PICTURE_TYPES = Object.keys(PICTURE_STARTS) as (keyof typeof PICTURE_STARTS)[]; // they are all
+/** What an item costs us beside its text: a cell may show a million empty ones. */
+const ITEM_CHARS = 64;
 /** What IPython says of an object that has only richer forms. */
 const NO_TEXT = /^<IPython\.core\.display\.\w+ object>$/;
 
@@ -30,7 +34,7 @@ export class OutputFolder {
   #clearAtNext = false;
   #bytes = 0;
 
-  /** UTF-16 units and Base64 characters taken in so far, cleared ones included: a measure of what the cell costs us. */
+  /** UTF-16 units and Base64 characters taken in so far, cleared ones included, and something for each item: a measure of what the cell costs us. */
   get size(): number {
     return this.#bytes;
   }
@@ -38,7 +42,7 @@ export class OutputFolder {
   /** Each returns the text that the message adds, for streaming. */
   stream(text: string): string {
     this.#beforeOutput();
-    this.#bytes += text.length;
+    this.#bytes += text.length + ITEM_CHARS;
     const last = this.#items.at(-1);
     if (last?.kind === "stream") last.parts.push(text);
     else this.#items.push({ kind: "stream", parts: [text] });
@@ -64,7 +68,7 @@ export class OutputFolder {
   error(traceback: readonly string[]): string {
     this.#beforeOutput();
     const text = traceback.join("\n");
-    this.#bytes += text.length;
+    this.#bytes += text.length + ITEM_CHARS;
     this.#items.push({ kind: "display", id: undefined, text, pictures: [] });
     return `${text}\n`;
   }
@@ -100,10 +104,10 @@ export class OutputFolder {
   #toDisplay(bundle: Bundle): Item & { kind: "display" } {
     const pictures = PICTURE_TYPES.flatMap((mimeType) => {
       const data = bundle.data[mimeType];
-      return typeof data === "string" ? [{ mimeType, data }] : [];
+      return typeof data === "string" && data.startsWith(PICTURE_STARTS[mimeType]) ? [{ mimeType, data }] : [];
     }).slice(0, 1);
     const text = pictures.length > 0 ? "" : textOf(bundle.data);
-    this.#bytes += text.length + (pictures[0]?.data.length ?? 0);
+    this.#bytes += text.length + (pictures[0]?.data.length ?? 0) + ITEM_CHARS;
     return { kind: "display", id: bundle.transient?.display_id, text, pictures };
   }
 }

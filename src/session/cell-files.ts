@@ -42,11 +42,15 @@ export class CellFiles {
     return { text: truncated.text, truncation: { shownChars, totalChars, spill: await this.#spill(text) } };
   }
 
-  /** Saves a cell's pictures. One that can't be saved or is none is named in the log, and never fails the cell. */
-  async save(pictures: CellOutput["pictures"], shrink: ShrinkPicture): Promise<SavedPicture[]> {
+  /**
+   * Saves the first of a cell's pictures, and tells how many were beyond the limit. One that can't be saved or is none is
+   * named in the log, and never fails the cell.
+   */
+  async save(
+    pictures: CellOutput["pictures"],
+    shrink: ShrinkPicture,
+  ): Promise<{ readonly saved: readonly SavedPicture[]; readonly leftOut: number }> {
     const saved: SavedPicture[] = [];
-    if (pictures.length > MAX_PICTURES)
-      this.#options.logger.warn("pictures beyond the limit were left out", { pictures: pictures.length });
     for (const picture of pictures.slice(0, MAX_PICTURES)) {
       const data = decode(picture);
       if (data === undefined) {
@@ -55,7 +59,7 @@ export class CellFiles {
       }
       saved.push({ path: await this.#savePicture(picture, data), block: await toBlock(picture, data, shrink) });
     }
-    return saved;
+    return { saved, leftOut: Math.max(0, pictures.length - MAX_PICTURES) };
   }
 
   /** A whole output that was spilled by a session of this workspace; undefined when there is none of that id. */

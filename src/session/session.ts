@@ -200,14 +200,15 @@ export class Session implements AsyncDisposable {
       // The answer of a cell that was stopped is due.
       const shrinking = AbortSignal.timeout(["ok", "error"].includes(outcome.status) ? SHRINK_MS : SHRINK_STOPPED_MS);
       const { text, truncation } = await cellFiles.fit(outcome.output.text, options.maxOutputChars);
+      const { saved, leftOut } = await cellFiles.save(outcome.output.pictures, (data, maxBytes) =>
+        live.shrinkPicture(data, maxBytes, shrinking),
+      );
       return {
         status: outcome.status,
         text,
         truncation,
-        pictures: await cellFiles.save(outcome.output.pictures, (data, maxBytes) =>
-          live.shrinkPicture(data, maxBytes, shrinking),
-        ),
-        notices: [...loss, ...outcome.notices, ...changed],
+        pictures: saved,
+        notices: [...loss, ...outcome.notices, ...noticesOfPictures(saved.length, leftOut), ...changed],
         durationMs: performance.now() - startedAt,
         executionCount: outcome.executionCount,
         stateKept: outcome.stateKept && loss.length === 0,
@@ -264,6 +265,10 @@ function noticeOfLoss(what: string, breach: ShieldBreach | undefined): string {
   const lost = "variables and imports are lost";
   if (breach === undefined) return `[${what} before this cell; it ran in a new one; ${lost}]`;
   return `[${breach.path} ${breach.what}: the sandbox was paused at once, and this cell ran in a new one; ${lost}]`;
+}
+
+function noticesOfPictures(saved: number, leftOut: number): string[] {
+  return leftOut === 0 ? [] : [`[${saved} pictures are kept of a cell: ${leftOut} more were left out]`];
 }
 
 function noticesOfChanges(paths: readonly string[]): string[] {

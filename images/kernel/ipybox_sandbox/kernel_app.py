@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import linecache
 import os
 import signal
@@ -16,6 +17,8 @@ from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core.error import StdinNotImplementedError
+from jupyter_client.jsonutil import json_default
+from jupyter_client.session import json_packer
 from tornado.ioloop import IOLoop
 from traitlets import Type
 from traitlets.config import Config
@@ -31,8 +34,18 @@ _CONFIG = Config(
         "InteractiveShell": {"colors": "nocolor"},
         "InteractiveShellApp": {"ignore_cwd": True},
         "IPCompleter": {"use_jedi": False},
+        "Session": {"packer": f"{__name__}.pack_json"},
     }
 )
+
+
+def pack_json(message: Any) -> bytes:
+    """JSON as Jupyter packs it, also with half a surrogate pair in it, which UTF-8 has no bytes for: it is escaped."""
+    try:
+        packed: bytes = json_packer(message)
+    except UnicodeEncodeError:
+        packed = json.dumps(message, default=json_default, allow_nan=False).encode()
+    return packed
 
 
 class RawSourceCompiler(XCachingCompiler):

@@ -55,6 +55,11 @@ def test_no_line_is_lost_and_flushed_lines_share_messages(kernel: KernelSocket) 
     assert cell.messages < 5_000
 
 
+def test_half_a_surrogate_pair_is_no_hindrance(kernel: KernelSocket) -> None:
+    assert kernel.execute("print('a\\ud800b')").text == "a\ud800b\n"
+    assert kernel.execute("raise ValueError('\\ud800')").text.endswith("ValueError: \ud800")
+
+
 def test_a_long_line_arrives_whole(kernel: KernelSocket) -> None:
     assert kernel.execute("print('ä' * 5_000_000)").text == "ä" * 5_000_000 + "\n"
 

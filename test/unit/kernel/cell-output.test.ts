@@ -49,7 +49,19 @@ describe("OutputFolder", () => {
     expect(fold((folder) => folder.stream("loading...\r\u001b[Kok")).text).toBe("ok");
     expect(fold((folder) => folder.stream("loading\u001b[2K\rok")).text).toBe("ok");
     expect(fold((folder) => folder.stream("|\b/\b-\bdone")).text).toBe("done");
+    expect(fold((folder) => folder.stream("> abc\b\b\u001b[1Kx")).text).toBe("   xc");
+    expect(fold((folder) => folder.stream("> abc\r\u001b[31m\u001b[1K<\u001b[0m")).text).toBe("< abc");
+    expect(fold((folder) => folder.stream("> abc\u001b[2Kd\r.")).text).toBe(".    d");
   });
+
+  test.for(["\rx", "\bx", "\u001b[1K\bx", "\u001b[2Kx", "\u001b[K\bx"])(
+    "goes back in a long line at no cost: %j",
+    (step) => {
+      // Each of them once cost a copy of the line, and the server stood still for minutes.
+      const { text } = fold((folder) => folder.stream("a".repeat(1e6) + step.repeat(1e6)));
+      expect(text.at(-1)).toMatch(/[ax]/);
+    },
+  );
 
   test("keeps what follows a sequence that never ends", () => {
     expect(fold((folder) => folder.stream("a\u001b]b\nc")).text).toBe("ab\nc");
@@ -105,17 +117,31 @@ describe("OutputFolder", () => {
     expect(text).toBe("2\n2");
   });
 
+  test("shows the text of what is no picture", () => {
+    const data = { "image/png": "cG5n", "image/jpeg": ["/9j/"], "text/plain": "instead" };
+    expect(fold((folder) => folder.display({ data, transient: {} }))).toEqual({ text: "instead", pictures: [] });
+  });
+
+  test("counts displays of nothing, of which a cell may make any number", () => {
+    const folder = new OutputFolder();
+    for (let i = 0; i < 1000; i += 1) folder.display({ data: {}, transient: {} });
+    expect(folder.size).toBeGreaterThan(10_000);
+  });
+
   test("takes pictures in order, one for each display, and needs no text beside them", () => {
     const { text, pictures } = fold((folder) => {
-      folder.display({ data: { "image/png": "cG5n", "image/jpeg": "anBn", "text/plain": "<Figure>" }, transient: {} });
+      folder.display({
+        data: { "image/png": "iVBORw0KGgo=", "image/jpeg": "/9j/4A==", "text/plain": "<Figure>" },
+        transient: {},
+      });
       folder.stream("between\n");
       folder.display({ data: { "image/svg+xml": "<svg/>", "text/plain": "<SVG object>" }, transient: {} });
-      folder.display({ data: { "image/jpeg": "anBn" }, transient: {} });
+      folder.display({ data: { "image/jpeg": "/9j/4A==" }, transient: {} });
     });
     expect(pictures).toEqual([
-      { mimeType: "image/png", data: "cG5n" },
+      { mimeType: "image/png", data: "iVBORw0KGgo=" },
       { mimeType: "image/svg+xml", data: "<svg/>" },
-      { mimeType: "image/jpeg", data: "anBn" },
+      { mimeType: "image/jpeg", data: "/9j/4A==" },
     ]);
     expect(text).toBe("between");
   });
