@@ -1,20 +1,17 @@
 import { homedir } from "node:os";
-import { resolve } from "node:path";
 
+import { chooseEngine, engineWarnings, hasLimits, hasShields } from "./choose-engine.ts";
 import { IpyboxError } from "./common/errors.ts";
 import { ReleaseStack } from "./common/lifecycle.ts";
 import { createLogger, type Logger } from "./common/logger.ts";
-import { packageFile } from "./common/package-files.ts";
-import { runtimeDirectory, stateDirectory } from "./config/directories.ts";
+import { stateDirectory } from "./config/directories.ts";
 import type { Config } from "./config/options.ts";
 import { kernelEnvironment } from "./config/variables.ts";
 import { type Ground, layGround, openConfiguredWorkspace, ownerOf } from "./ground.ts";
 import type { AdministeredEngine } from "./sandbox/engine-admin.ts";
-import { createDockerEngine } from "./sandbox/engines.ts";
 import { openSession, type OpenSessionOptions } from "./session/open-session.ts";
 import type { Session } from "./session/session.ts";
 import { VERSION } from "./version.ts";
-import type { Owner } from "./workspace/owner.ts";
 
 export interface AppOptions {
   /** Asks the user on behalf of an upstream. */
@@ -37,15 +34,18 @@ export async function openApp(config: Config, options: AppOptions = {}): Promise
 export async function openAppOn(ground: Ground, options: AppOptions = {}): Promise<App> {
   const { config, workspace, owner, mounts, servers, variables, logger } = ground;
   await using stack = new ReleaseStack();
-  const engine = stack.use(engineOf(config, owner, logger));
+  const engine = stack.use(chooseEngine(config, { workspace: workspace.path, owner, logger }));
+  for (const warning of engineWarnings(config)) logger.warn(warning);
   const session = stack.use(
     await openSession({
       engine,
       workspace,
       owner,
       mounts,
-      shields: { mask: config.mask, protect: config.protect, unprotect: config.unprotect },
-      memoryLimitBytes: config.memory,
+      shields: hasShields(config)
+        ? { mask: config.mask, protect: config.protect, unprotect: config.unprotect }
+        : undefined,
+      memoryLimitBytes: hasLimits(config) ? config.memory : undefined,
       stateDir: stateDirectory(process.env),
       home: homedir(),
       env: process.env,
@@ -83,25 +83,8 @@ export async function openAppOn(ground: Ground, options: AppOptions = {}): Promi
 /** The engine alone, for commands without a session. */
 export async function openEngine(config: Config): Promise<AdministeredEngine> {
   const logger = createLogger({ level: config.logLevel, format: config.logFormat });
-  return engineOf(config, ownerOf(await openConfiguredWorkspace(config)), logger);
-}
-
-function engineOf(config: Config, owner: Owner, logger: Logger): AdministeredEngine {
-  return createDockerEngine({
-    image: config.image,
-    baseImage: config.baseImage,
-    requirements: config.requirements === undefined ? undefined : resolve(config.requirements),
-    uid: owner.uid,
-    gid: owner.gid,
-    limits: { memoryBytes: config.memory, cpus: config.cpus, pids: config.pids, tmpBytes: config.tmpSize },
-    runtime: config.runtime,
-    gpus: config.gpus,
-    runtimeDir: runtimeDirectory(process.env),
-    stateDir: stateDirectory(process.env),
-    imagesDir: packageFile("images"),
-    env: process.env,
-    logger,
-  });
+  const workspace = await openConfiguredWorkspace(config);
+  return chooseEngine(config, { workspace: workspace.path, owner: ownerOf(workspace), logger });
 }
 
 async function registerAll(

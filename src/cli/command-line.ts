@@ -40,7 +40,7 @@ export function parseCommandLine(args: readonly string[], syntax: CommandSyntax)
     return name === undefined ? ownFlags.get(flag)?.value !== undefined : (OPTIONS[name] as Option).value !== undefined;
   };
   const { tokens } = parseArgs({
-    args: [...args],
+    args: withBareValues(args, names),
     strict: false,
     allowPositionals: true,
     tokens: true,
@@ -78,6 +78,15 @@ export function parseCommandLine(args: readonly string[], syntax: CommandSyntax)
 /** The options of the configuration that a command has. */
 export function optionsOf(command: CommandName): OptionName[] {
   return OPTION_NAMES.filter((name) => command === "serve" || (OPTIONS[name] as Option).commands.includes(command));
+}
+
+/** Flags that need no value get the one that they then mean, at the end of the line or before another flag. */
+function withBareValues(args: readonly string[], names: ReadonlyMap<string, OptionName>): string[] {
+  return args.map((argument, index) => {
+    const name = argument.startsWith("--") ? names.get(argument.slice(2)) : undefined;
+    const bare = name === undefined ? undefined : (OPTIONS[name] as Option).bare;
+    return bare !== undefined && (args[index + 1] ?? "-").startsWith("-") ? `${argument}=${bare}` : argument;
+  });
 }
 
 function listOf(value: unknown): unknown[] {

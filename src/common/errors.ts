@@ -8,6 +8,7 @@ export const ERROR_CODES = {
   "engine-error": "The container engine refused a request",
   "image-building": "The kernel image is still being built; call again",
   "image-build-failed": "The kernel image could not be built",
+  "environment-build-failed": "The Python environment of an engine without containers could not be made",
   "sandbox-start-failed": "The sandbox did not become ready",
   "sandbox-gone": "The sandbox ended while it was in use; the next call gets a new one",
   "kernel-unreachable": "The kernel gateway does not answer; the next call gets a new sandbox",

@@ -15,7 +15,12 @@ export interface ProcessIdentity {
 }
 
 export function currentProcess(): ProcessIdentity {
-  return { ...here(), pid: process.pid, startTime: startTimeOf(process.pid) ?? "" };
+  return identityOf(process.pid);
+}
+
+/** A process of this PID namespace that is there. */
+export function identityOf(pid: number): ProcessIdentity {
+  return { ...here(), pid, startTime: startTimeOf(pid) ?? "" };
 }
 
 /** `unknown`: of another machine or PID namespace, so not ours to judge. */

@@ -8,6 +8,8 @@ export interface Option<Schema extends z.ZodType = z.ZodType> {
   readonly schema: Schema;
   /** How the value is shown in usage texts; absent for switches. */
   readonly value?: string;
+  /** What the flag means without a value, at the end of the line or before another flag. */
+  readonly bare?: string;
   readonly repeatable?: true;
   /** What is taken when the option is not given, as the user would write it. */
   readonly default?: string;
@@ -50,7 +52,7 @@ const texts = z.array(text);
 const choice = <const Values extends readonly [string, ...string[]]>(...values: Values) =>
   z.enum(values, { error: (issue) => `must be one of ${values.join(", ")}, not ${JSON.stringify(issue.input)}` });
 
-const ALL_WITH_ENGINE = ["run", "build", "doctor"] as const;
+const WITH_ENGINE = ["run", "build", "doctor"] as const;
 
 const option = <Schema extends z.ZodType>(schema: Schema, rest: Omit<Option<Schema>, "schema">) => ({
   schema,
@@ -71,11 +73,11 @@ export const OPTIONS = {
     help: "Another host directory, by default read-only and at its own path",
     commands: ["run"],
   }),
-  sandbox: option(choice("docker"), {
+  sandbox: option(choice("docker", "none"), {
     value: "ENGINE",
     default: "docker",
-    help: "What makes sandboxes: docker (Docker Engine)",
-    commands: ALL_WITH_ENGINE,
+    help: "What makes sandboxes: docker (Docker Engine) or none (processes of this host, without any wall)",
+    commands: [...WITH_ENGINE, "ps", "prune"],
   }),
   envFile: option(text, {
     value: "PATH",
@@ -121,7 +123,7 @@ export const OPTIONS = {
     value: "REF",
     default: "debian:trixie-slim",
     help: "Base of the kernel image: Debian 12 or newer, or a derivative with apt",
-    commands: ALL_WITH_ENGINE,
+    commands: WITH_ENGINE,
   }),
   memory: option(bytes, {
     value: "SIZE",
@@ -151,8 +153,8 @@ export const OPTIONS = {
   }),
   requirements: option(text, {
     value: "FILE",
-    help: "Python packages baked into the kernel image",
-    commands: ALL_WITH_ENGINE,
+    help: "Python packages baked into the kernel image, or into the Python environment",
+    commands: WITH_ENGINE,
   }),
   allowDomain: option(texts, {
     value: "HOST",

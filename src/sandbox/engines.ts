@@ -1,9 +1,15 @@
 import { DockerEngine, type DockerEngineOptions } from "./docker/docker-engine.ts";
 import type { AdministeredEngine } from "./engine-admin.ts";
+import { LocalEngine, type LocalEngineOptions } from "./local/local-engine.ts";
 
-export type { DockerEngineOptions };
+export type { DockerEngineOptions, LocalEngineOptions };
 
 /** Connects to nothing yet: an engine that is down shows itself at the first call, and so does its return. */
 export function createDockerEngine(options: DockerEngineOptions): AdministeredEngine {
   return new DockerEngine(options);
+}
+
+/** Sandboxes as processes of this host, without walls. */
+export function createLocalEngine(options: LocalEngineOptions): AdministeredEngine {
+  return new LocalEngine(options);
 }

@@ -30,10 +30,12 @@ export interface OpenSessionOptions {
   readonly engine: SandboxEngine;
   readonly workspace: Workspace;
   readonly mounts: readonly ExtraMount[];
-  readonly shields: ShieldOptions;
+  /** What is hidden and protected in the workspace; undefined where the engine can't. */
+  readonly shields: ShieldOptions | undefined;
   /** To whom files in the workspace belong. */
   readonly owner: { readonly uid: number; readonly gid: number };
-  readonly memoryLimitBytes: number;
+  /** Undefined where there is no limit of a sandbox's own. */
+  readonly memoryLimitBytes: number | undefined;
   readonly stateDir: string;
   readonly home: string;
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -70,8 +72,12 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
 
   await using stack = new ReleaseStack();
   const files = stack.use(await WorkspaceFiles.open(workspace.path, { owner }));
-  const plantEnvFile = () => plantEmptyEnvFile(workspace.path, { stateDir: workspaceState, sessionId, owner });
-  stack.use(await plantEnvFile());
+  const plantEnvFile = async () => {
+    if (options.shields === undefined) return;
+    return await plantEmptyEnvFile(workspace.path, { stateDir: workspaceState, sessionId, owner });
+  };
+  const planted = await plantEnvFile();
+  if (planted !== undefined) stack.use(planted);
 
   const rules = new ShieldRules(workspace.path, options.shields);
   const toSpec = (shielded: ShieldedPaths): SandboxSpec => {

@@ -22,7 +22,8 @@ export interface RunCellOptions {
   readonly onText: (text: string) => void;
   /** Called when the cell is about to be stopped, so that its tool calls end as well. */
   readonly onStop: () => void;
-  readonly memoryLimitBytes: number;
+  /** Undefined where there is no limit of a sandbox's own. */
+  readonly memoryLimitBytes: number | undefined;
   readonly readDiskSpace: () => Promise<DiskSpace>;
   readonly logger: Logger;
 }
@@ -181,10 +182,10 @@ function noticeOf(reason: StopReason, rung: keyof typeof RUNGS): string {
   }
 }
 
-function describeCause(cause: DeathCause, memoryLimitBytes: number): string {
+function describeCause(cause: DeathCause, memoryLimitBytes: number | undefined): string {
   switch (cause.type) {
     case "out-of-memory":
-      return ` (out of memory, limit ${formatMemory(memoryLimitBytes)})`;
+      return ` (out of memory${memoryLimitBytes === undefined ? "" : `, limit ${formatMemory(memoryLimitBytes)}`})`;
     case "exit":
       return ` (exit code ${cause.code})`;
     case "signal":

@@ -33,7 +33,8 @@ export interface SessionOptions {
   readonly installer: PackageInstaller;
   readonly cellFiles: CellFiles;
   readonly readModule: (server: string, module: string) => Promise<string | undefined>;
-  readonly memoryLimitBytes: number;
+  /** Undefined where there is no limit of a sandbox's own. */
+  readonly memoryLimitBytes: number | undefined;
   /** Of the host's disk that holds the workspace. */
   readonly readDiskSpace: () => Promise<DiskSpace>;
   /** Hosts that code in a cell may install from besides the indexes. */

@@ -27,7 +27,6 @@ export function decideOwner(facts: OwnerFacts): Owner {
   return {
     uid: 0,
     gid: facts.workspaceGid,
-    warning:
-      "ipybox runs as root in a workspace of root: cells run as root in their container. Use another user where you can",
+    warning: "ipybox runs as root in a workspace of root: cells run as root too. Use another user where you can",
   };
 }

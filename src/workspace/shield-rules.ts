@@ -19,16 +19,19 @@ export class ShieldRules {
   readonly maxDepth: number;
   /** The paths of `--protect`, whether they exist or not. */
   readonly named: readonly string[];
+  readonly #none: boolean;
   readonly #mask: readonly string[];
   readonly #lifted: ReadonlySet<string>;
 
-  /** `workspace` is its real path. */
-  constructor(workspace: string, options: ShieldOptions) {
+  /** `workspace` is its real path. Without options there are no rules: nothing is hidden, nothing read-only. */
+  constructor(workspace: string, options: ShieldOptions | undefined) {
+    const { mask, protect, unprotect } = options ?? { mask: [], protect: [], unprotect: [] };
     this.workspace = workspace;
-    this.maxDepth = options.mask.length > 0 ? MASK_DEPTH : NAME_DEPTH;
-    this.#mask = options.mask;
-    this.#lifted = new Set(options.unprotect.map((path) => resolve(workspace, path)));
-    this.named = options.protect.map((path) => resolve(workspace, path)).filter((path) => !this.#lifted.has(path));
+    this.#none = options === undefined;
+    this.maxDepth = this.#none ? 0 : mask.length > 0 ? MASK_DEPTH : NAME_DEPTH;
+    this.#mask = mask;
+    this.#lifted = new Set(unprotect.map((path) => resolve(workspace, path)));
+    this.named = protect.map((path) => resolve(workspace, path)).filter((path) => !this.#lifted.has(path));
   }
 
   /** The directories above a path: 0 for what lies in the root. */
@@ -38,7 +41,7 @@ export class ShieldRules {
 
   /** Whether a path's name is one to be masked, if what it names can be. */
   masks(path: string): boolean {
-    if (this.#lifted.has(path)) return false;
+    if (this.#none || this.#lifted.has(path)) return false;
     return this.#masksByGlob(path) || (isEnvFileName(basename(path)) && this.depthOf(path) <= NAME_DEPTH);
   }
 
@@ -53,7 +56,7 @@ export class ShieldRules {
   }
 
   protects(path: string): boolean {
-    if (this.#lifted.has(path)) return false;
+    if (this.#none || this.#lifted.has(path)) return false;
     if (this.named.includes(path)) return true;
     const name = basename(path);
     const depth = this.depthOf(path);

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -11,6 +11,8 @@ import {
   ElicitRequestSchema,
   type ElicitResult,
 } from "@modelcontextprotocol/sdk/types.js";
+
+import { shareEnvironments } from "./environments.ts";
 
 /** A directory of its own for a test, removed at its end. */
 export class TestDirectory implements Disposable {
@@ -117,6 +119,7 @@ export function baseEnvironment(directory: TestDirectory): Record<string, string
     "PATH",
     "HOME",
     "DOCKER_HOST",
+    "IPYBOX_SANDBOX",
     "NODE_EXTRA_CA_CERTS",
     "SSL_CERT_FILE",
     "HTTP_PROXY",
@@ -126,7 +129,9 @@ export function baseEnvironment(directory: TestDirectory): Record<string, string
   const inherited = Object.fromEntries(
     kept.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])),
   );
-  return { ...inherited, XDG_STATE_HOME: directory.make("state"), XDG_CONFIG_HOME: directory.make("config") };
+  const stateHome = directory.make("state");
+  if (!existsSync(join(stateHome, "ipybox"))) shareEnvironments(join(stateHome, "ipybox"));
+  return { ...inherited, XDG_STATE_HOME: stateHome, XDG_CONFIG_HOME: directory.make("config") };
 }
 
 /** The first text block. */

@@ -6,6 +6,9 @@ import { promisify } from "node:util";
 
 import type { TestProject } from "vitest/node";
 
+import { ENGINE_OF_RUN } from "./engine-of-run.ts";
+import { shareEnvironments } from "./environments.ts";
+
 declare module "vitest" {
   interface ProvidedContext {
     /** The bin of the package as a user installs it: packed, then installed into an empty directory. */
@@ -36,11 +39,15 @@ export default function setup(project: TestProject): () => Promise<void> {
     "--no-fund",
   );
   const bin = join(directory, "node_modules/.bin/ipybox");
-  execFileSync(bin, ["build"], { cwd: directory, stdio: ["ignore", "ignore", "inherit"] });
+  const stateHome = mkdtempSync(join(tmpdir(), "test-ipybox-state-"));
+  shareEnvironments(join(stateHome, "ipybox"));
+  // Images are everybody's, and so are the locks of those who build them.
+  const env = ENGINE_OF_RUN === "docker" ? process.env : { ...process.env, XDG_STATE_HOME: stateHome };
+  execFileSync(bin, ["build"], { cwd: directory, env, stdio: ["ignore", "ignore", "inherit"] });
   project.provide("ipyboxBin", bin);
   return async () => {
     // The volumes of the tests' workspaces, which are gone by now. While it runs, vitest hears of the ends of its workers.
-    await promisify(execFile)(bin, ["prune"], { cwd: ROOT });
-    rmSync(directory, { recursive: true });
+    await promisify(execFile)(bin, ["prune"], { cwd: ROOT, env });
+    for (const made of [directory, stateHome]) rmSync(made, { recursive: true });
   };
 }

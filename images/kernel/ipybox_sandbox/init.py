@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         choices=("abstract", "loopback"),
         help="the host is at stdin and stdout, and its sockets are made here, of this form",
     )
+    parser.add_argument("--no-inet", action="store_true", help="no sockets but those of this machine")
     Paths.add_options(parser)
     options = parser.parse_args(argv)
     paths = Paths.from_options(options)
@@ -58,8 +59,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     # The one signal that would reach PID 1: Linux drops those that it has no handler for, and Python handles this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.forbid_inspection()
+    process.drop_capabilities()
     process.forbid_new_privileges()
-    seccomp.install()
+    if sys.platform == "linux":
+        seccomp.install(with_inet=not options.no_inet)
     process.adopt_orphans()
     code = 1
     relay = None
@@ -115,8 +118,10 @@ def _read_order(control: socket.socket) -> dict[str, Any]:
 
 
 def _check_mounts(control: socket.socket, shields: list[Any]) -> None:
+    if not shields:
+        return
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        foreign = find_foreign_mount(shields, file.read()) if shields else None
+        foreign = find_foreign_mount(shields, file.read())
     if foreign is not None:
         text = f"{foreign} in the workspace was replaced while the sandbox was made"
         _send(control, {"event": "log", "text": text})

@@ -29,16 +29,22 @@ def run_subreaper(report_fd: int, run_kernel: Callable[[], None]) -> NoReturn:
         run_kernel()
         os._exit(0)
     report(report_fd, {"kernel": kernel_pid})
+    report(report_fd, _await_end(kernel_pid))
+    while True:
+        signal.pause()
+
+
+def _await_end(kernel_pid: int) -> dict[str, int]:
+    if not hasattr(os, "waitid"):  # macOS with a Python before 3.13
+        code = os.waitstatus_to_exitcode(os.waitpid(kernel_pid, 0)[1])
+        return {"exited": code} if code >= 0 else {"signalled": -code}
     while True:
         # The kernel itself is not reaped: its number must not be taken by another process while it can be signalled.
         ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
         if ended is not None and ended.si_pid == kernel_pid:
-            break
+            return {("exited" if ended.si_code == os.CLD_EXITED else "signalled"): ended.si_status}
         if ended is not None:
             os.waitpid(ended.si_pid, 0)
-    report(report_fd, {("exited" if ended.si_code == os.CLD_EXITED else "signalled"): ended.si_status})
-    while True:
-        signal.pause()
 
 
 def report(descriptor: int, message: dict[str, Any]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from dataclasses import dataclass, fields
 
-FONT_CACHE = "/opt/ipybox/matplotlib"
-"""matplotlib's font list, made when the image was built."""
+FONT_CACHE = os.path.join(os.path.dirname(sys.prefix), "matplotlib")
+"""matplotlib's font list, made together with the virtual environment, beside which it lies."""
 
 
 @dataclass(frozen=True)

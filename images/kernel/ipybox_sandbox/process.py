@@ -1,16 +1,24 @@
-"""What the programs of a sandbox ask of the Linux kernel about themselves. Standard library only."""
+"""What the programs of a sandbox ask of the Linux kernel about themselves. Standard library only.
+
+Elsewhere (macOS, with an engine that uses no container) the same calls do nothing: there is no such wall.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
+import sys
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+_CAPABILITY_VERSION_3 = 0x20080522
 
 _SECCOMP_MODE_FILTER = 2
 
@@ -30,6 +38,18 @@ def allow_inspection() -> None:
 def forbid_new_privileges() -> None:
     """No program that is started from here on gains rights from setuid bits. Can't be undone."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def drop_capabilities() -> None:
+    """What a server handed down to start this process as another user. Root keeps its own: it may be all there is."""
+    if sys.platform != "linux" or os.geteuid() == 0:
+        return
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; each in two halves
+    if _libc.capset(header, sets) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"capset: {os.strerror(code)}")
 
 
 def filter_system_calls(instructions: ctypes.Array[ctypes.c_char], count: int) -> None:
@@ -84,7 +104,8 @@ def drain(descriptor: int) -> None:
 def base_environment() -> dict[str, str]:
     """The only variables that programs of the sandbox inherit."""
     defaults = {"PATH": os.defpath, "HOME": "/home/ipybox", "USER": "ipybox", "LANG": "C.UTF-8"}
-    return {name: os.environ.get(name, default) for name, default in defaults.items()}
+    own_tmp = {"TMPDIR": os.environ["TMPDIR"]} if "TMPDIR" in os.environ else {}  # where /tmp is the host's
+    return {name: os.environ.get(name, default) for name, default in defaults.items()} | own_tmp
 
 
 class _FilterProgram(ctypes.Structure):
@@ -94,6 +115,8 @@ class _FilterProgram(ctypes.Structure):
 
 
 def _prctl(option: int, argument: int, further: int = 0) -> None:
+    if sys.platform != "linux":
+        return
     arguments = [ctypes.c_ulong(value) for value in (argument, further, 0, 0)]
     if _libc.prctl(option, *arguments) != 0:
         code = ctypes.get_errno()

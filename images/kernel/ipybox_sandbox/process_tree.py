@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Collection
 
@@ -25,7 +27,7 @@ def kill_descendants(root: int, spared: Collection[int] = ()) -> None:
     try:
         while _stop_and_kill(root, spared) and time.monotonic() < deadline:
             if not reap():
-                signal.sigtimedwait({signal.SIGCHLD}, _RESCAN_SECONDS)
+                _await_child(_RESCAN_SECONDS)
         reap()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
@@ -71,8 +73,26 @@ def _descendants(root: int, spared: Collection[int]) -> set[int]:
     return found
 
 
+def _await_child(seconds: float) -> None:
+    """Until a child has ended; SIGCHLD is blocked."""
+    if sys.platform == "darwin":  # which can't wait for a signal with a deadline
+        time.sleep(seconds)
+    else:
+        signal.sigtimedwait({signal.SIGCHLD}, seconds)
+
+
 def _living() -> list[tuple[int, int]]:
     """(pid, parent) of every process that is no zombie. Zombies have no children."""
+    return _living_by_proc() if sys.platform == "linux" else _living_by_ps()
+
+
+def _living_by_ps() -> list[tuple[int, int]]:
+    with subprocess.Popen(["/bin/ps", "-axo", "pid=,ppid=,stat="], stdout=subprocess.PIPE, text=True) as ps:
+        rows = [line.split() for line in ps.communicate()[0].splitlines()]
+    return [(int(pid), int(parent)) for pid, parent, state in rows if not state.startswith("Z") and int(pid) != ps.pid]
+
+
+def _living_by_proc() -> list[tuple[int, int]]:
     living: list[tuple[int, int]] = []
     for name in os.listdir("/proc"):
         if not name.isdigit():

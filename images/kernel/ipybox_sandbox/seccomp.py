@@ -128,7 +128,8 @@ class Rule:
 
 _SET_ID_BITS = 0o6000
 _CREATES = 0o100 | 0o20000000  # O_CREAT, O_TMPFILE: without them, the mode is whatever the register holds
-_FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK
+_LOCAL_FAMILIES = (1, 16)  # AF_UNIX, AF_NETLINK
+_INET_FAMILIES = (2, 10)  # AF_INET, AF_INET6
 _AF_INET = 2
 _SOCK_TYPE_MASK, _SOCK_PACKET = 0xF, 10  # with AF_INET, the old name of AF_PACKET
 # CLONE_NEW: NS, CGROUP, UTS, IPC, USER, PID, NET
@@ -140,7 +141,7 @@ RULES = (
     Rule(REFUSE, ("fchmodat", "fchmodat2", "mkdirat", "mknodat"), (HasBit(2, _SET_ID_BITS),)),
     Rule(REFUSE, ("open",), (HasBit(1, _CREATES), HasBit(2, _SET_ID_BITS))),
     Rule(REFUSE, ("openat",), (HasBit(2, _CREATES), HasBit(3, _SET_ID_BITS))),
-    Rule(REFUSE_FAMILY, ("socket", "socketpair"), (NotIn(0, _FAMILIES),)),
+    Rule(REFUSE_FAMILY, ("socket", "socketpair"), (NotIn(0, _LOCAL_FAMILIES + _INET_FAMILIES),)),
     Rule(REFUSE_FAMILY, ("socket",), (IsMasked(0, 0xFFFFFFFF, _AF_INET), IsMasked(1, _SOCK_TYPE_MASK, _SOCK_PACKET))),
     Rule(REFUSE, ("clone",), (HasBit(0, _NAMESPACES),)),
     Rule(REFUSE, ("unshare",), (HasBit(0, _NAMESPACES | _TIME_NAMESPACE),)),
@@ -156,7 +157,11 @@ RULES = (
 )
 
 
-def install() -> None:
+NO_INET_RULES = (Rule(REFUSE_FAMILY, ("socket", "socketpair"), (NotIn(0, _LOCAL_FAMILIES),)), *RULES)
+"""For sandboxes that share a network with others."""
+
+
+def install(*, with_inet: bool = True) -> None:
     """Filters this process and all that it starts from here on; can't be undone. The caller has set `no_new_privs`.
 
     OSError when there is no filter for this machine, or the kernel refuses it.
@@ -164,7 +169,7 @@ def install() -> None:
     machine = MACHINES.get(os.uname().machine)
     if machine is None:
         raise OSError(errno.ENOSYS, f"there is no system call filter for {os.uname().machine}")
-    program = assemble(machine)
+    program = assemble(machine, RULES if with_inet else NO_INET_RULES)
     instructions = ctypes.create_string_buffer(program, len(program))
     process.filter_system_calls(instructions, len(program) // INSTRUCTION.size)
 

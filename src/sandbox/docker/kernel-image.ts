@@ -1,9 +1,9 @@
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { IpyboxError, messageOf } from "../../common/errors.ts";
 import type { PrepareOptions } from "../engine.ts";
+import { hashSources, type KernelSources, readRequirements } from "../kernel-sources.ts";
 import { ensureBaseImage, hasImage, pullImage } from "./base-image.ts";
-import { type BuildContext, hashContext, packContext } from "./build-context.ts";
+import { packContext } from "./build-context.ts";
 import { proxyArguments, readCaBundle } from "../build-host.ts";
 import { withBuildLock } from "../build-lock.ts";
 import { BuildFailure, followBuild } from "./build-output.ts";
@@ -28,7 +28,7 @@ export const KERNEL_REPOSITORY = "ipybox-kernel";
 
 /** The tag of the kernel image, which says what is in it: the same content and user, the same tag. */
 export async function kernelImageTag(options: KernelImageOptions): Promise<string> {
-  return options.image ?? `${KERNEL_REPOSITORY}:${await hashContext(await toContext(options))}`;
+  return options.image ?? `${KERNEL_REPOSITORY}:${await hashSources(await toContext(options))}`;
 }
 
 /** Resolves to the tag of the kernel image once the engine has it: at once, or after building it. */
@@ -39,7 +39,7 @@ export async function ensureKernelImage(
 ): Promise<string> {
   if (options.image !== undefined) return await ensureGivenImage(client, options.image, prepare);
   const context = await toContext(options);
-  const hash = await hashContext(context);
+  const hash = await hashSources(context);
   const tag = `${KERNEL_REPOSITORY}:${hash}`;
   if (await hasImage(client, tag)) return tag;
 
@@ -64,23 +64,12 @@ export function userLabel(options: { readonly uid: number; readonly gid: number 
   return `${LABEL.image}.user=${options.uid}:${options.gid}`;
 }
 
-async function toContext(options: KernelImageOptions): Promise<BuildContext> {
+async function toContext(options: KernelImageOptions): Promise<KernelSources> {
   return {
     directory: join(options.imagesDir, "kernel"),
     arguments: { BASE_IMAGE: options.baseImage, UID: `${options.uid}`, GID: `${options.gid}` },
     requirements: options.requirements === undefined ? undefined : await readRequirements(options.requirements),
   };
-}
-
-async function readRequirements(path: string): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (cause) {
-    throw new IpyboxError("invalid-configuration", `The requirements file ${path} can't be read: ${messageOf(cause)}`, {
-      hint: "Check --requirements.",
-      cause,
-    });
-  }
 }
 
 async function ensureGivenImage(client: DockerClient, image: string, prepare: PrepareOptions): Promise<string> {
@@ -104,7 +93,7 @@ async function ensureGivenImage(client: DockerClient, image: string, prepare: Pr
 
 interface BuildPlan extends KernelImageOptions {
   readonly tag: string;
-  readonly context: BuildContext;
+  readonly context: KernelSources;
   readonly baseReference: string;
 }
 

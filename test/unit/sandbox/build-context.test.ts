@@ -3,7 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { type BuildContext, hashContext, packContext } from "../../../src/sandbox/docker/build-context.ts";
+import { packContext } from "../../../src/sandbox/docker/build-context.ts";
+import { hashSources, type KernelSources } from "../../../src/sandbox/kernel-sources.ts";
 
 let directory = "";
 beforeEach(async () => {
@@ -15,7 +16,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(directory, { recursive: true }));
 
-const context = (changes: Partial<BuildContext> = {}): BuildContext => ({
+const context = (changes: Partial<KernelSources> = {}): KernelSources => ({
   directory,
   arguments: { UID: "1000" },
   requirements: undefined,
@@ -24,29 +25,29 @@ const context = (changes: Partial<BuildContext> = {}): BuildContext => ({
 
 describe("the build context's hash", () => {
   it("stays the same for the same content", async () => {
-    expect(await hashContext(context())).toBe(await hashContext(context()));
+    expect(await hashSources(context())).toBe(await hashSources(context()));
   });
 
   it("changes with a file, a file's name, an argument and the requirements", async () => {
     const hashes = [
-      await hashContext(context()),
-      await hashContext(context({ arguments: { UID: "1001" } })),
-      await hashContext(context({ requirements: "numpy" })),
+      await hashSources(context()),
+      await hashSources(context({ arguments: { UID: "1001" } })),
+      await hashSources(context({ requirements: "numpy" })),
     ];
     await writeFile(join(directory, "ipybox_sandbox", "b.py"), "");
-    hashes.push(await hashContext(context()));
+    hashes.push(await hashSources(context()));
     await writeFile(join(directory, "ipybox_sandbox", "b.py"), "b");
-    hashes.push(await hashContext(context()));
+    hashes.push(await hashSources(context()));
     expect(new Set(hashes).size).toBe(5);
   });
 
   it("does not change with tests, compiled and hidden files", async () => {
-    const before = await hashContext(context());
+    const before = await hashSources(context());
     await writeFile(join(directory, "tests", "test_a.py"), "");
     await writeFile(join(directory, "ipybox_sandbox", "__pycache__", "a.pyc"), "");
     await mkdir(join(directory, ".venv"));
     await writeFile(join(directory, ".venv", "python"), "");
-    expect(await hashContext(context())).toBe(before);
+    expect(await hashSources(context())).toBe(before);
   });
 });
 

@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 
 from ipybox_sandbox.installer.files import move, remove
-from ipybox_sandbox.installer.task import PYTHON_DIRECTORY, VOLUME
+from ipybox_sandbox.installer.task import PYTHON_DIRECTORY
 from ipybox_sandbox.installer.view import Installed, View
 
 CUSTOMIZE_MODULES = ("sitecustomize.py", "usercustomize.py")
-SCRIPT_PATH = f"\nimport sys; sys.path.append({str(VOLUME / 'current')!r})\n".encode()
 
 
 def clean(site: Path, changed: dict[str, Installed], image_site: Path) -> None:
@@ -44,15 +43,15 @@ def compile_bytecode(site: Path) -> None:
     subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def merge(view: View, arrived: set[str], generation: Path) -> None:
-    """Move everything that arrived into the generation; scripts and data keep their places below its root."""
+def merge(view: View, arrived: set[str], generation: Path, volume: Path) -> None:
+    """Move everything that arrived into the generation of the volume; scripts and data keep their places in it."""
     for path in sorted(view.site.iterdir()):
         if path.suffix != ".dist-info" or path.name in arrived:
             move(path, generation / path.name)
     own = {"lib", "lib64", "include", "pyvenv.cfg"}
     for path in sorted(view.prefix.iterdir()):
         if path.name == "bin":
-            move_scripts(path, generation / "bin", view)
+            move_scripts(path, generation / "bin", view, volume)
         elif path.name not in own and not path.name.startswith("."):
             move(path, generation / path.name)
     for path in sorted((view.prefix / "lib").iterdir()):
@@ -60,8 +59,9 @@ def merge(view: View, arrived: set[str], generation: Path) -> None:
             move(path, generation / "lib" / path.name)
 
 
-def move_scripts(source: Path, target: Path, view: View) -> None:
+def move_scripts(source: Path, target: Path, view: View, volume: Path) -> None:
     """Move the scripts that packages brought; they run with the image's interpreter and find the volume's packages."""
+    extend_path = f"\nimport sys; sys.path.append({str(volume / 'current')!r})\n".encode()
     for path in sorted(source.iterdir()):
         if (
             path.is_symlink()
@@ -75,6 +75,6 @@ def move_scripts(source: Path, target: Path, view: View) -> None:
             shebang, _, rest = content.partition(b"\n")
             mode = path.stat().st_mode & 0o777
             path.unlink()  # it may be a hard link into uv's cache
-            path.write_bytes(shebang.replace(view_bin, os.fsencode(Path(sys.prefix) / "bin")) + SCRIPT_PATH + rest)
+            path.write_bytes(shebang.replace(view_bin, os.fsencode(Path(sys.prefix) / "bin")) + extend_path + rest)
             path.chmod(mode)
         move(path, target / path.name)

@@ -57,7 +57,7 @@ def install(request: Request, paths: Paths) -> None:
         generation = new_generation(staging, current)
         for name in changed:
             remove_distribution(generation, name)
-        merge(view, {entry.directory for entry in changed.values()}, generation)
+        merge(view, {entry.directory for entry in changed.values()}, generation, paths.volume)
         switch(paths.volume, generation)
         print("Installed " + ", ".join(f"{entry.name} {entry.version}" for entry in changed.values()), flush=True)
     finally:

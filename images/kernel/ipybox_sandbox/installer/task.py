@@ -7,7 +7,6 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-VOLUME = Path("/opt/ipybox/packages")
 PYTHON_DIRECTORY = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 

@@ -1,0 +1,85 @@
+import { join, resolve } from "node:path";
+
+import { cleanPath } from "./broker/host-paths.ts";
+import type { Logger } from "./common/logger.ts";
+import { packageFile } from "./common/package-files.ts";
+import { runtimeDirectory, stateDirectory } from "./config/directories.ts";
+import { type Config, flagName, type OptionName } from "./config/options.ts";
+import type { AdministeredEngine } from "./sandbox/engine-admin.ts";
+import { createDockerEngine, createLocalEngine } from "./sandbox/engines.ts";
+import type { Owner } from "./workspace/owner.ts";
+
+export interface EngineGrounds {
+  /** Real path of the workspace. */
+  readonly workspace: string;
+  /** As whom sandboxes run. */
+  readonly owner: Owner;
+  readonly logger: Logger;
+}
+
+/** The engine that `--sandbox` names; nothing of it is running yet. */
+export function chooseEngine(config: Config, { workspace, owner, logger }: EngineGrounds): AdministeredEngine {
+  const common = {
+    requirements: config.requirements === undefined ? undefined : resolve(config.requirements),
+    stateDir: stateDirectory(process.env),
+    imagesDir: packageFile("images"),
+    logger,
+  };
+  switch (config.sandbox) {
+    case "docker":
+      return createDockerEngine({
+        ...common,
+        image: config.image,
+        baseImage: config.baseImage,
+        uid: owner.uid,
+        gid: owner.gid,
+        limits: { memoryBytes: config.memory, cpus: config.cpus, pids: config.pids, tmpBytes: config.tmpSize },
+        runtime: config.runtime,
+        gpus: config.gpus,
+        runtimeDir: runtimeDirectory(process.env),
+        env: process.env,
+      });
+    case "none":
+      return createLocalEngine({
+        ...common,
+        // What root has in its home is out of another user's reach.
+        dataDir: owner.uid === process.geteuid?.() ? join(common.stateDir, "local") : ROOT_DATA_DIRECTORY,
+        user: owner,
+        env: { ...process.env, PATH: cleanPath(process.env["PATH"] ?? "", [workspace]) },
+      });
+  }
+}
+
+/** What the user has to know of an engine that is no container, at every start. */
+export function engineWarnings(config: Config): readonly string[] {
+  switch (config.sandbox) {
+    case "docker":
+      return [];
+    case "none":
+      return [
+        "--sandbox none: cells run without any wall. They can read and change every file of yours, .env and keys " +
+          "included, reach the network, and use this machine without limit",
+        ...withoutEffect(config, [...OF_CONTAINERS, "mask", "protect", "unprotect", "allowDomain", "allowPrivate"]),
+      ];
+  }
+}
+
+/** Whether the engine can hide and protect what is in the workspace. */
+export function hasShields(config: Config): boolean {
+  return config.sandbox !== "none";
+}
+
+/** Whether `--memory` and the like hold. */
+export function hasLimits(config: Config): boolean {
+  return config.sandbox === "docker";
+}
+
+const OF_CONTAINERS = ["image", "runtime", "gpus"] as const;
+
+function withoutEffect(config: Config, names: readonly OptionName[]): string[] {
+  const given = names.filter((name) => [config[name]].flat().some((value) => value !== undefined));
+  const flags = given.map((name) => `--${flagName(name)}`);
+  return given.length === 0 ? [] : [`Without effect under --sandbox ${config.sandbox}: ${flags.join(", ")}`];
+}
+
+const ROOT_DATA_DIRECTORY = "/var/lib/ipybox";

@@ -1,0 +1,176 @@
+import { randomBytes } from "node:crypto";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { IpyboxError } from "../../common/errors.ts";
+import { ReleaseStack } from "../../common/lifecycle.ts";
+import type { Logger } from "../../common/logger.ts";
+import { assertWorkspace } from "../assert-workspace.ts";
+import type { AdministeredEngine, Diagnosis, PruneReport, SandboxListing } from "../engine-admin.ts";
+import type {
+  LaunchOptions,
+  PrepareOptions,
+  Sandbox,
+  SandboxSpec,
+  TaskOptions,
+  TaskResult,
+  TaskSpec,
+} from "../engine.ts";
+import { Launcher, type SandboxPlan, type StartedSandbox } from "../launcher.ts";
+import { RunRoot } from "../link/run-directory.ts";
+import { SharedPreparation } from "../shared-preparation.ts";
+import { diagnose } from "./diagnosis.ts";
+import { listSandboxes, notePackages, prune, removeOrphans } from "./inventory.ts";
+import { makeOwned, type SandboxUser } from "./places.ts";
+import {
+  ensureEnvironment,
+  type EnvironmentOptions,
+  environmentOf,
+  type PythonEnvironment,
+} from "./python-environment.ts";
+import { SandboxRecords } from "./sandbox-records.ts";
+import { startSandbox } from "./start-sandbox.ts";
+import { sweepAfterDeath } from "./sweep-after-death.ts";
+
+export interface LocalEngineOptions extends EnvironmentOptions {
+  /** As whom sandboxes run; the server must be allowed to become that user. The server's own if absent. */
+  readonly user?: SandboxUser | undefined;
+  /** Sessions get no sockets but those of this machine (unix, netlink); installers need loopback TCP. */
+  readonly noInet?: boolean | undefined;
+  /** Parent of the run directories; must be short, for sockets of kernels lie in them. A temporary directory if absent. */
+  readonly runtimeDir?: string | undefined;
+  readonly logger: Logger;
+}
+
+/** Paths of sockets may have 108 bytes, and the longest of ours adds 84 to this. */
+const MAX_RUNTIME_DIR_BYTES = 24;
+
+/** Sandboxes that are processes of this host, without walls but for what Linux lets a process take from itself. */
+export class LocalEngine implements AdministeredEngine {
+  readonly name = "none";
+  readonly #options: LocalEngineOptions;
+  readonly #user: SandboxUser;
+  readonly #runRoot: RunRoot;
+  readonly #records: SandboxRecords;
+  readonly #environment: SharedPreparation<PythonEnvironment>;
+  readonly #launcher: Launcher;
+
+  constructor(options: LocalEngineOptions) {
+    this.#options = options;
+    this.#user = options.user ?? { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
+    this.#runRoot = new RunRoot(options.runtimeDir ?? shortTemporaryDirectory(), sweepAfterDeath(options.stateDir));
+    this.#records = new SandboxRecords(options.stateDir);
+    this.#environment = new SharedPreparation((prepare) => ensureEnvironment(options, prepare));
+    this.#launcher = new Launcher({ start: (plan, signal) => this.#start(plan, signal), logger: options.logger });
+  }
+
+  async prepare(options: PrepareOptions): Promise<void> {
+    await this.#prepare(options);
+  }
+
+  async buildImage(options: PrepareOptions): Promise<string> {
+    return (await this.#prepare(options)).directory;
+  }
+
+  launch(spec: SandboxSpec, options: LaunchOptions): Promise<Sandbox> {
+    // Cells reach the network themselves: a proxy for them would be one for everybody on this host.
+    const withoutProxy = { ...options, egress: undefined };
+    return this.#launcher.launch(spec, withoutProxy, { workspacePath: spec.workspace.path, shields: [] });
+  }
+
+  runTask(spec: TaskSpec, options: TaskOptions): Promise<TaskResult> {
+    return this.#launcher.runTask(spec, options, { shields: [] });
+  }
+
+  async reapOrphans(): Promise<number> {
+    const removed = await removeOrphans(this.#records);
+    if (removed.length > 0) this.#options.logger.info("removed sandboxes whose owner is dead", { sandboxes: removed });
+    return removed.length;
+  }
+
+  listSandboxes(): Promise<readonly SandboxListing[]> {
+    return listSandboxes(this.#records);
+  }
+
+  async prune({ all }: { readonly all: boolean }): Promise<PruneReport> {
+    const { directory } = await environmentOf(this.#options);
+    return await prune(this.#records, { all, dataDir: this.#options.dataDir, current: directory });
+  }
+
+  diagnose(): Promise<readonly Diagnosis[]> {
+    return diagnose({
+      ...this.#options,
+      walls: () => Promise.resolve([NO_WALLS]),
+      trySandbox: () => this.#trySandbox(),
+      signal: this.#launcher.closing,
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#launcher[Symbol.asyncDispose]();
+    await this.#runRoot[Symbol.asyncDispose]();
+  }
+
+  #prepare(options: PrepareOptions): Promise<PythonEnvironment> {
+    return this.#environment.join({ ...options, signal: AbortSignal.any([options.signal, this.#launcher.closing]) });
+  }
+
+  async #start(plan: SandboxPlan, signal: AbortSignal): Promise<StartedSandbox> {
+    const { dataDir, env, noInet = false, logger } = this.#options;
+    const { workspace, mounts } = plan.spec;
+    await assertWorkspace(workspace.path);
+    refuseMoves(mounts);
+    const environment = await this.#prepare({ signal, onProgress: () => undefined });
+    const packages = join(dataDir, "packages", workspace.key);
+    await mkdir(join(packages, ".."), { recursive: true }); // for whoever the user is to pass through
+    await makeOwned(packages, this.#user);
+    await notePackages(packages, workspace.path);
+    return await startSandbox(plan, {
+      engine: this.name,
+      environment,
+      packages,
+      runRoot: this.#runRoot,
+      records: this.#records,
+      path: env["PATH"] ?? "",
+      user: this.#user,
+      noInet,
+      signal,
+      logger,
+    });
+  }
+
+  /** A sandbox over an empty workspace, of which nothing is left. */
+  async #trySandbox(): Promise<void> {
+    await using stack = new ReleaseStack();
+    const path = await mkdtemp(join(tmpdir(), "ipybox-doctor-"));
+    const key = randomBytes(8).toString("hex");
+    for (const made of [path, join(this.#options.dataDir, "packages", key)]) {
+      stack.defer(() => rm(made, { recursive: true, force: true }));
+    }
+    await makeOwned(path, this.#user);
+    const spec = { sessionId: key, workspace: { path, key, masked: [], protected: [] }, mounts: [] };
+    const signal = this.#launcher.closing;
+    const sandbox = await this.launch(spec, { signal, onBridgeConnection: (stream) => stream.destroy() });
+    await sandbox[Symbol.asyncDispose]();
+  }
+}
+
+const NO_WALLS: Diagnosis = {
+  name: "walls",
+  status: "warn",
+  detail: "none: cells run as this user and reach everything that this user does",
+  remedy: "Use --sandbox docker, or srt.",
+};
+
+/** Nothing can be mounted here, so a directory is where it is. */
+function refuseMoves(mounts: SandboxSpec["mounts"]): void {
+  const moved = mounts.find(({ source, target }) => source !== target);
+  if (moved === undefined) return;
+  throw new IpyboxError("invalid-configuration", `${moved.source} can't be at ${moved.target} without a container`, {
+    hint: "Give --mount without a target, or use --sandbox docker.",
+  });
+}
+
+function shortTemporaryDirectory(): string {
+  return Buffer.byteLength(tmpdir()) <= MAX_RUNTIME_DIR_BYTES ? tmpdir() : "/tmp";
+}

@@ -1,0 +1,133 @@
+import { userInfo } from "node:os";
+import { delimiter, dirname } from "node:path";
+import { IpyboxError, messageOf } from "../../common/errors.ts";
+import { ReleaseStack } from "../../common/lifecycle.ts";
+import type { Logger } from "../../common/logger.ts";
+import { currentProcess, identityOf } from "../../common/process-identity.ts";
+import { type SandboxPlan, type StartedSandbox, undo } from "../launcher.ts";
+import { GatewayDock } from "../link/gateway-dock.ts";
+import { removeRunDirectory, type RunRoot } from "../link/run-directory.ts";
+import type { Services } from "../link/services.ts";
+import { listenOn } from "../link/socket.ts";
+import { LogTail } from "../log-tail.ts";
+import { type InitCommand, InitProcess } from "./init-process.ts";
+import { isOther, makeOwned, makePlaces, type Places, type SandboxUser } from "./places.ts";
+import type { PythonEnvironment } from "./python-environment.ts";
+import type { SandboxRecords } from "./sandbox-records.ts";
+
+export interface StartOptions {
+  readonly engine: string;
+  readonly environment: PythonEnvironment;
+  /** The packages of the workspace. */
+  readonly packages: string;
+  readonly runRoot: RunRoot;
+  readonly records: SandboxRecords;
+  /** Where programs are looked for inside, behind the environment's own. */
+  readonly path: string;
+  readonly user: SandboxUser;
+  /** Sessions get no sockets but those of this machine. */
+  readonly noInet: boolean;
+  readonly signal: AbortSignal;
+  readonly logger: Logger;
+}
+
+const KEPT_LOG_CHARS = 64 * 1024;
+
+/** Makes directories and sockets, then starts init. A failure leaves nothing behind; the first error is thrown. */
+export async function startSandbox(plan: SandboxPlan, options: StartOptions): Promise<StartedSandbox> {
+  const { user, signal, logger } = options;
+  const log = new LogTail(KEPT_LOG_CHARS);
+  const stack = new ReleaseStack();
+  try {
+    const run = await options.runRoot.make(plan.id, user);
+    stack.defer(() => removeRunDirectory(run));
+    const places = await makePlaces(run, user);
+    stack.defer(() => removeRunDirectory(places.directory));
+    await makeOwned(options.packages, user);
+    const dock = new GatewayDock({
+      mission: plan.mission,
+      onLog: (text) => log.append(text.endsWith("\n") ? text : `${text}\n`),
+      onOutput: plan.onOutput,
+      logger: logger.child({ sandbox: plan.id }),
+    });
+    const services: Services = {
+      gateway: (stream) => dock.accept(stream),
+      tools: plan.onBridgeConnection,
+      egress: plan.onEgressConnection,
+    };
+    for (const name of ["gateway", "tools", "egress"] as const) {
+      const onConnection = services[name];
+      if (onConnection) stack.use(await listenOn({ directory: run, name: `${name}.sock`, ...user, onConnection }));
+    }
+    signal.throwIfAborted();
+    const paths = [`--run=${run}`, `--kernels=${places.kernels}`, `--packages=${options.packages}`];
+    const walls = options.noInet && plan.role === "session" ? ["--no-inet"] : [];
+    const init = await startInit(
+      {
+        command: [options.environment.python, "-I", "-m", "ipybox_sandbox.init", ...paths, ...walls],
+        cwd: plan.spec.workspace.path,
+        env: environmentOf(places, options),
+        user: isOther(user) ? user : undefined,
+      },
+      log,
+    );
+    // Before its orders are given there is nothing below it; then, the end of its lifeline takes everything along.
+    let ordered = false;
+    void dock.control.then(() => (ordered = true));
+    stack.defer(async () => {
+      dock[Symbol.dispose]();
+      if (!ordered) init.kill();
+      await init.ended();
+    });
+    stack.use(
+      await options.records.add({
+        id: plan.id,
+        engine: options.engine,
+        session: plan.spec.sessionId,
+        role: plan.role,
+        workspace: plan.spec.workspace.path,
+        environment: options.environment.directory,
+        directory: places.directory,
+        startedAt: Date.now(),
+        owner: currentProcess(),
+        init: identityOf(init.pid),
+      }),
+    );
+    return {
+      exited: init.exited,
+      dock,
+      log,
+      // Nothing of it is to run any further: there is no better way without a container.
+      pause: async () => {
+        dock[Symbol.dispose]();
+        await init.ended();
+      },
+      [Symbol.asyncDispose]: () => stack[Symbol.asyncDispose](),
+    };
+  } catch (error) {
+    await undo(stack, logger);
+    throw error;
+  }
+}
+
+async function startInit(command: InitCommand, log: LogTail): Promise<InitProcess> {
+  try {
+    return await InitProcess.start(command, log);
+  } catch (cause) {
+    throw new IpyboxError("sandbox-start-failed", `The sandbox can't be started: ${messageOf(cause)}`, {
+      hint: "Call again; `ipybox doctor` checks the Python environment and who may use it.",
+      cause,
+    });
+  }
+}
+
+/** Nothing of the server's own but where programs are. */
+function environmentOf(places: Places, { environment, path, user }: StartOptions): Record<string, string> {
+  return {
+    PATH: [dirname(environment.python), path].filter((entry) => entry !== "").join(delimiter),
+    HOME: places.home,
+    TMPDIR: places.tmp,
+    USER: isOther(user) ? "ipybox" : userInfo().username,
+    LANG: "C.UTF-8",
+  };
+}
