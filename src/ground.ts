@@ -1,6 +1,7 @@
 import { homedir, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
+import { IpyboxError } from "./common/errors.ts";
 import { createLogger, type Logger, type LogRecord } from "./common/logger.ts";
 import { runtimeDirectory, stateDirectory } from "./config/directories.ts";
 import type { Config } from "./config/options.ts";
@@ -34,17 +35,32 @@ export interface Ground {
 export async function layGround(config: Config, onLog?: (record: LogRecord) => void): Promise<Ground> {
   const servers = config.mcpConfig === undefined ? new Map<string, unknown>() : readServersFile(config.mcpConfig);
   const logger = createLogger({ level: config.logLevel, format: config.logFormat, ...(onLog && { onRecord: onLog }) });
-  const workspace = await openConfiguredWorkspace(config);
+  const opening = openConfiguredWorkspace(config);
+  const checking = config.mount.map(async (mount) => checkMount(parseMount(mount, process.cwd()), forbiddenPlaces()));
+  await refuseAllAtOnce([opening, ...checking]);
+  const [workspace, mounts] = [await opening, await Promise.all(checking)];
+  refuseReplaceableSources(mounts, workspace.path);
   const owner = ownerOf(workspace);
   if (owner.warning !== undefined) logger.warn(owner.warning);
-  const mounts = await Promise.all(
-    config.mount.map((mount) => checkMount(parseMount(mount, process.cwd()), forbiddenPlaces())),
-  );
-  refuseReplaceableSources(mounts, workspace.path);
   const envFile = config.envFile === undefined ? resolve(workspace.path, ".env") : resolve(config.envFile);
   const variables = async () => mergeVariables(process.env, await readEnvFile(envFile));
   kernelEnvironment(await variables()); // names that can't be are reported at the start, not at the first cell
   return { config, workspace, owner, mounts, servers, variables, logger };
+}
+
+/** Rejects with the problems of all checks, a line each: nobody wants to mend them one by one. */
+async function refuseAllAtOnce(checks: readonly Promise<unknown>[]): Promise<void> {
+  const outcomes = await Promise.allSettled(checks);
+  const errors = outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason as unknown] : []));
+  const bug = errors.find((error) => !(error instanceof IpyboxError));
+  if (bug !== undefined) throw bug as Error; // whatever was thrown
+  const refusals = errors.filter((error) => error instanceof IpyboxError);
+  if (refusals[0] === undefined) return;
+  const hints = new Set(refusals.flatMap(({ hint }) => hint ?? []));
+  throw new IpyboxError(refusals[0].code, refusals.map(({ message }) => message).join("\n"), {
+    hint: [...hints].join("; "),
+    cause: refusals[0],
+  });
 }
 
 export function openConfiguredWorkspace(config: Config): Promise<Workspace> {

@@ -58,7 +58,8 @@ export function parseCommandLine(args: readonly string[], syntax: CommandSyntax)
     if (token.kind !== "option") continue;
     const { name: flag, rawName, value, inlineValue } = token;
     const name = names.get(flag);
-    if (!rawName.startsWith("--") || (name === undefined && !ownFlags.has(flag)))
+    if (rawName === "-h") own["help"] = true;
+    else if (!rawName.startsWith("--") || (name === undefined && !ownFlags.has(flag)))
       problems.push(`unknown option ${rawName}`);
     else if (takesValue(flag) && (value === undefined || (!inlineValue && value.startsWith("--"))))
       problems.push(`${rawName} needs a value`);

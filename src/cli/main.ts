@@ -16,7 +16,7 @@ process.exitCode = await main(process.argv.slice(2));
 async function main(argv: readonly string[]): Promise<number> {
   const [first, ...rest] = argv;
   if (first === "--version") return print(VERSION);
-  if (first === "--help" || first === "help") return print(overview());
+  if (first === "--help" || first === "-h" || first === "help") return print(overview());
   const named = commandNamed(first);
   if (named === undefined && first !== undefined && !first.startsWith("-")) {
     return complain([`unknown command ${JSON.stringify(first)}`], "ipybox --help");

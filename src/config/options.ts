@@ -25,7 +25,7 @@ export type CommandName = "serve" | "run" | "build" | "doctor" | "ps" | "prune" 
 const BINARY_UNITS = { b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 } as const;
 
 /** `512m`, `2g`, `1.5g`: bytes in powers of 1024, as Docker reads them. */
-const bytes = z.string().transform((text, context) => {
+const bytes = z.string({ error: "must be a size such as 512m or 2g" }).transform((text, context) => {
   const [, number, unit] = /^(\d+(?:\.\d+)?)([bkmgt])?i?b?$/i.exec(text.trim()) ?? [];
   const size = Math.round(Number(number) * BINARY_UNITS[(unit?.toLowerCase() ?? "b") as keyof typeof BINARY_UNITS]);
   if (Number.isSafeInteger(size) && size > 0) return size;
@@ -34,7 +34,7 @@ const bytes = z.string().transform((text, context) => {
 });
 
 const positive = (kind: "number" | "integer") =>
-  z.union([z.string(), z.number()]).transform((value, context) => {
+  z.union([z.string(), z.number()], { error: `must be a positive ${kind}` }).transform((value, context) => {
     const number = typeof value === "number" ? value : value.trim() === "" ? Number.NaN : Number(value);
     if (Number.isFinite(number) && number > 0 && (kind === "number" || Number.isSafeInteger(number))) return number;
     context.addIssue({ code: "custom", message: `must be a positive ${kind}, not "${value}"` });
@@ -48,7 +48,7 @@ const toggle = z
   .transform((value) => value === true || value === "true" || value === "1");
 
 const text = z.string({ error: "must be text" }).min(1, "must not be empty");
-const texts = z.array(text);
+const texts = z.array(text, { error: "must be a list" });
 const choice = <const Values extends readonly [string, ...string[]]>(...values: Values) =>
   z.enum(values, { error: (issue) => `must be one of ${values.join(", ")}, not ${JSON.stringify(issue.input)}` });
 
@@ -145,7 +145,7 @@ export const OPTIONS = {
     help: "OCI runtime of sandboxes, for example runsc",
     commands: ["run", "doctor"],
   }),
-  gpus: option(choice("all").or(positive("integer")), {
+  gpus: option(z.union([z.literal("all"), positive("integer")], { error: "must be all or a positive integer" }), {
     value: "N|all",
     defaultText: "none",
     help: "GPUs of a sandbox, passed to the engine",
@@ -176,12 +176,15 @@ export const OPTIONS = {
     help: "Package index of install_package",
     commands: ["run"],
   }),
-  extraIndexUrl: option(z.array(z.url({ protocol: /^https?$/, error: "must be an http or https URL" })), {
-    value: "URL",
-    repeatable: true,
-    help: "Further package index",
-    commands: ["run"],
-  }),
+  extraIndexUrl: option(
+    z.array(z.url({ protocol: /^https?$/, error: "must be an http or https URL" }), { error: "must be a list" }),
+    {
+      value: "URL",
+      repeatable: true,
+      help: "Further package index",
+      commands: ["run"],
+    },
+  ),
   mask: option(texts, {
     value: "GLOB",
     repeatable: true,

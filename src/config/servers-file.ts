@@ -5,17 +5,23 @@ import { z } from "zod";
 
 import { IpyboxError, messageOf } from "../common/errors.ts";
 
-const fileShape = z.object({ mcpServers: z.record(z.string(), z.record(z.string(), z.unknown())) });
+const error = "must be an object";
+const serverParams = z.record(z.string(), z.unknown(), { error });
+const fileShape = z.object({ mcpServers: z.record(z.string(), serverParams, { error }) }, { error });
 
 /** The servers of a `--mcp-config` file by name, their parameters unchecked. Throws `invalid-configuration`. */
 export function readServersFile(path: string): ReadonlyMap<string, unknown> {
   try {
     return new Map(Object.entries(fileShape.parse(JSON.parse(readFileSync(resolve(path), "utf8"))).mcpServers));
   } catch (error) {
-    const reason = error instanceof z.ZodError ? z.prettifyError(error) : messageOf(error);
+    const reason = error instanceof z.ZodError ? describe(error) : messageOf(error);
     throw new IpyboxError("invalid-configuration", `--mcp-config ${path}: ${reason}`, {
       hint: 'Give a JSON file of the form {"mcpServers": {"name": {"command": "npx", "args": ["-y", "..."]}}}.',
       cause: error,
     });
   }
+}
+
+function describe({ issues }: z.ZodError): string {
+  return issues.map(({ path, message }) => `${path.join(".") || "the file"} ${message}`).join("; ");
 }
