@@ -82,7 +82,8 @@ export class OutputFolder {
     let text = "";
     for (const item of this.#items) {
       if (item.kind === "stream") {
-        text += item.parts.join("");
+        item.parts = [item.parts.join("")]; // the whole once in memory, not twice
+        text += item.parts[0] ?? "";
       } else if (item.text !== "") {
         // Every display starts on a line of its own, and so does what follows it.
         if (text !== "" && !text.endsWith("\n")) text += "\n";

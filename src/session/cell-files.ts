@@ -19,6 +19,7 @@ export type ShrinkPicture = (data: Buffer, maxBytes: number) => Promise<Buffer |
 const MAX_BLOCK_BYTES = 2 ** 20;
 const MAX_PICTURE_BYTES = 64 * 2 ** 20;
 const MAX_PICTURES = 100;
+const PIECE_CHARS = 4 * 2 ** 20;
 const MAX_READ_BYTES = 256 * 2 ** 20;
 
 /** The files that cells leave in the workspace through us: pictures under `images/`, whole outputs under `.ipybox/out/`. */
@@ -74,7 +75,7 @@ export class CellFiles {
     const id = `${this.#options.sessionId}-${this.#spills}`;
     try {
       await using spill = await createSpill(this.#options.files, id);
-      await spill.append(text);
+      for (const piece of piecesOf(text)) await spill.append(piece);
       return { id, path: spill.path, bytes: Buffer.byteLength(text) };
     } catch (error) {
       this.#options.logger.warn("an output could not be spilled", { error: messageOf(error) });
@@ -93,6 +94,20 @@ export class CellFiles {
       return undefined;
     }
   }
+}
+
+/** So that the whole is not in memory a second time, as bytes. */
+function* piecesOf(text: string): Generator<string> {
+  for (let start = 0; start < text.length;) {
+    const end = start + PIECE_CHARS;
+    const cut = isHighSurrogate(text.charCodeAt(end - 1)) ? end - 1 : end;
+    yield text.slice(start, cut);
+    start = cut;
+  }
+}
+
+function isHighSurrogate(unit: number): boolean {
+  return unit >= 0xd800 && unit <= 0xdbff;
 }
 
 const EXTENSIONS = { "image/png": "png", "image/jpeg": "jpg", "image/svg+xml": "svg" } as const;

@@ -3,17 +3,26 @@ import type { Logger } from "../common/logger.ts";
 import { formatDuration, within } from "../common/time.ts";
 import type { CellOutput } from "../kernel/cell-output.ts";
 import type { DeathCause, Execution, ExecutionResult } from "../kernel/execution.ts";
+import type { KernelConnection } from "../kernel/kernel-connection.ts";
 import type { CellResult } from "./cell-result.ts";
 import type { ShieldBreach } from "../workspace/shield-watcher.ts";
 import type { DiskSpace } from "../workspace/disk-space.ts";
 import { watchDiskSpace } from "./disk-watch.ts";
-import type { LiveSandbox } from "./live-sandbox.ts";
 
 /** Why a cell is stopped before its end. */
 export type StopReason =
   | { readonly type: "timeout"; readonly afterMs: number }
   | { readonly type: "disk-full"; readonly floorBytes: number }
   | { readonly type: "cancelled" | "reset" | "output-limit" };
+
+/** What a cell needs of its sandbox. */
+export interface CellSandbox {
+  readonly kernel: Pick<KernelConnection, "execute" | "interrupt">;
+  readonly shields: { readonly breach: ShieldBreach | undefined };
+  /** Whether the sandbox is still there; its kernel may have died. */
+  readonly usable: boolean;
+  replaceKernel(): Promise<void>;
+}
 
 export interface RunCellOptions {
   readonly timeoutMs: number;
@@ -43,7 +52,7 @@ const INTERRUPT_GRACE_MS = 2_000;
 const NEW_KERNEL_MS = 2_000;
 
 /** Runs one cell; a cell that is to stop is interrupted, then its kernel is killed, then its sandbox is given up. */
-export async function runCell(live: LiveSandbox, code: string, options: RunCellOptions): Promise<CellOutcome> {
+export async function runCell(live: CellSandbox, code: string, options: RunCellOptions): Promise<CellOutcome> {
   if (options.signal.aborted) return notRun(reasonOf(options.signal));
   const stop = new AbortController();
   const onAbort = () => stop.abort(reasonOf(options.signal));
@@ -82,7 +91,7 @@ function notRun(reason: StopReason): CellOutcome {
 }
 
 async function stopCell(
-  live: LiveSandbox,
+  live: CellSandbox,
   execution: Execution,
   reason: StopReason,
   options: RunCellOptions,
@@ -106,7 +115,7 @@ async function stopCell(
 }
 
 async function afterDeath(
-  live: LiveSandbox,
+  live: CellSandbox,
   result: ExecutionResult & { status: "died" },
   options: RunCellOptions,
 ): Promise<CellOutcome> {
@@ -129,7 +138,7 @@ async function afterDeath(
   };
 }
 
-async function tryReplaceKernel(live: LiveSandbox, options: RunCellOptions): Promise<boolean> {
+async function tryReplaceKernel(live: CellSandbox, options: RunCellOptions): Promise<boolean> {
   try {
     return (
       (await within(
