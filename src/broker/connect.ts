@@ -82,7 +82,7 @@ function openHttp(params: HttpParams, kind: "streamable_http" | "sse", options: 
   const transport = httpTransport(params, kind, {
     fetch: options.fetch,
     onBroken: (error) => {
-      end ??= describeFailure(error);
+      end ??= describeFailure(error, options.redactor);
       void close();
     },
   });
@@ -110,7 +110,8 @@ async function attempt(open: OpenConnection, options: ConnectOptions, deadline: 
     await open.close();
     if (options.signal.aborted) throw cancelled(options);
     // A process that ends at once breaks its pipe before we hear of its end.
-    const why = end ?? (systemCodeOf(error) === "EPIPE" ? open.end() : undefined) ?? describeFailure(error);
+    const why =
+      end ?? (systemCodeOf(error) === "EPIPE" ? open.end() : undefined) ?? describeFailure(error, options.redactor);
     throw startFailed(options, deadline.aborted ? undefined : why, open.errorOutput(), error);
   }
 }

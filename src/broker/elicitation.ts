@@ -28,7 +28,7 @@ const MAX_MESSAGE_CHARACTERS = 4000;
 export function answerElicitations(client: Client, server: string, redactor: Redactor, elicit: Elicit): void {
   client.setRequestHandler(ElicitRequestSchema, async ({ params }, { signal }) => {
     if (params.mode === "url") throw new Error("Only form questions are passed on");
-    const message = stripControls(redactor.text(params.message)).slice(0, MAX_MESSAGE_CHARACTERS);
+    const message = redactor.text(stripControls(params.message)).slice(0, MAX_MESSAGE_CHARACTERS);
     const answer = await elicit(
       {
         server,

@@ -3,6 +3,7 @@ import { StreamableHTTPError } from "@modelcontextprotocol/sdk/client/streamable
 import { McpError } from "@modelcontextprotocol/sdk/types.js";
 import { z } from "zod";
 import { messageOf, systemCodeOf } from "../common/errors.ts";
+import type { Redactor } from "./redaction.ts";
 
 const MAX_BODY_CHARACTERS = 500;
 
@@ -15,10 +16,13 @@ const IN_WORDS: Readonly<Record<string, string>> = {
   EACCES: "permission denied",
 };
 
-/** What went wrong with a connection, in the words of whoever knows: HTTP status, system error, the server itself. */
-export function describeFailure(error: unknown): string {
+/**
+ * What went wrong with a connection, in the words of whoever knows: HTTP status, system error, the server itself. Long
+ * words are cut, which is why secrets are taken out before.
+ */
+export function describeFailure(error: unknown, redactor: Redactor): string {
   const status = httpStatusOf(error);
-  if (status !== undefined) return `HTTP ${status}${bodyOf(error)}`;
+  if (status !== undefined) return `HTTP ${status}${redactor.text(bodyOf(error)).slice(0, MAX_BODY_CHARACTERS)}`;
   if (error instanceof McpError) return mcpMessage(error);
   if (error instanceof z.core.$ZodError) return "the answer is no MCP message";
   const root = rootCause(error);
@@ -40,7 +44,7 @@ export function mcpMessage(error: McpError): string {
 
 function bodyOf(error: unknown): string {
   const body = /^(?:Streamable HTTP error: )?Error POSTing to endpoint: ([^]*)$/.exec(messageOf(error))?.[1]?.trim();
-  return body === undefined || body === "" || body === "null" ? "" : `: ${body.slice(0, MAX_BODY_CHARACTERS)}`;
+  return body === undefined || body === "" || body === "null" ? "" : `: ${body}`;
 }
 
 /** `fetch` says "fetch failed" and keeps the reason; several addresses tried make an AggregateError. */

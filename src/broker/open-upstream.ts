@@ -84,7 +84,7 @@ export async function openUpstream(
       await upstream.listTools(call.signal);
     } catch (error) {
       await upstream[Symbol.asyncDispose]();
-      throw listingFailed(name, error, call.signal);
+      throw listingFailed(name, error, { signal: call.signal, redactor });
     }
     return { upstream, warnings: [...warnings, ...upstream.warnings] };
   } catch (error) {
@@ -92,10 +92,14 @@ export async function openUpstream(
   }
 }
 
-function listingFailed(name: string, error: unknown, signal: AbortSignal): unknown {
+function listingFailed(
+  name: string,
+  error: unknown,
+  { signal, redactor }: { readonly signal: AbortSignal; readonly redactor: Redactor },
+): unknown {
   if (signal.aborted && signal.reason instanceof IpyboxError) return signal.reason;
   if (signal.aborted) return new IpyboxError("tool-cancelled", `Connecting to the MCP server ${name} was cancelled`);
-  const message = `The MCP server ${name} did not list its tools: ${describeFailure(error)}`;
+  const message = `The MCP server ${name} did not list its tools: ${describeFailure(error, redactor)}`;
   return new IpyboxError("upstream-start-failed", message, { cause: error });
 }
 

@@ -93,7 +93,10 @@ export class ProcessTransport implements Transport {
 
   /** The last lines that it wrote to stderr, without control sequences. */
   get errorLines(): string {
-    return stripControls(this.#errorOutput).trimEnd().split("\n").slice(-ERROR_LINES).join("\n");
+    const isCut = this.#errorOutput.length === KEPT_ERROR_CHARACTERS;
+    // The cut may lie in a secret, whose end nobody would know for one.
+    const output = isCut ? this.#errorOutput.replace(/^.*\n?/, "") : this.#errorOutput;
+    return stripControls(output).trimEnd().split("\n").slice(-ERROR_LINES).join("\n");
   }
 
   start(): Promise<void> {

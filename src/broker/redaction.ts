@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { isAbsolute } from "node:path";
 import { IpyboxError } from "../common/errors.ts";
 import { isDeeperThan } from "../common/json-depth.ts";
+import { stripControls } from "../common/logger.ts";
 import type { Variables } from "./placeholders.ts";
 
 /** Takes secrets out of whatever an upstream says. */
@@ -28,6 +29,10 @@ const MIN_SECRET_CHARACTERS = 8;
 const LONG_VALUE_CHARACTERS = 20;
 const SECRET_NAME = /KEY|TOKEN|SECRET|PASS|CREDENTIAL|AUTH/i;
 const MAX_DEPTH = 500;
+/** Controls, and characters of format that have no glyph. */
+const UNSEEN_CLASS = String.raw`[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]`;
+const UNSEEN = new RegExp(UNSEEN_CLASS);
+const UNSEEN_CHARACTERS = new RegExp(UNSEEN_CLASS, "g");
 
 /**
  * A redactor of the values that `used` variables have, and of all in the env file. Each is found in plain,
@@ -38,7 +43,7 @@ export function createRedactor(options: RedactionOptions): Redactor {
   for (const [name, { value, fromEnvFile }] of options.variables) {
     if (!fromEnvFile && !options.used.has(name)) continue;
     if (options.exempt.includes(name) || !isSecret(name, value)) continue;
-    for (const secret of [value, ...passwordIn(value)]) {
+    for (const secret of [value, ...passwordIn(value), ...linesOf(value)]) {
       for (const form of formsOf(secret)) if (!names.has(form)) names.set(form, name);
     }
   }
@@ -47,7 +52,15 @@ export function createRedactor(options: RedactionOptions): Redactor {
   // Longest first, so that a value is not replaced by the name of another that it begins with.
   const forms = [...names.keys()].sort((a, b) => b.length - a.length);
   const pattern = new RegExp(forms.map(escapeRegExp).join("|"), "g");
-  const text = (input: string) => input.replace(pattern, (form) => `\${${names.get(form) ?? "SECRET"}}`);
+  const replace = (input: string) => input.replace(pattern, (form) => `\${${names.get(form) ?? "SECRET"}}`);
+  const text = (input: string) => {
+    const redacted = replace(input);
+    if (!UNSEEN.test(redacted)) return redacted;
+    // Generated modules, terminals and logs leave these out, which must not put a secret together again.
+    const seen = stripControls(redacted).replace(UNSEEN_CHARACTERS, "");
+    const seenRedacted = replace(seen);
+    return seenRedacted === seen ? redacted : seenRedacted;
+  };
   return {
     text,
     // redactStrings keeps the shape: strings become strings, everything else is copied.
@@ -72,6 +85,14 @@ function passwordIn(value: string): string[] {
   return [password, decodeOr(password)].filter((part) => part.length >= MIN_SECRET_CHARACTERS);
 }
 
+/** Of a key in PEM form, say, which is often shown line by line. */
+function linesOf(value: string): string[] {
+  const lines = value.split(/\r?\n/).map((line) => line.trim());
+  return lines.length === 1
+    ? []
+    : lines.filter((line) => line.length >= LONG_VALUE_CHARACTERS && !line.startsWith("-----"));
+}
+
 function parseUrl(value: string): URL | undefined {
   return /^[a-z][a-z0-9+.-]*:\/\//i.test(value) && URL.canParse(value) ? new URL(value) : undefined;
 }
@@ -86,13 +107,18 @@ function decodeOr(text: string): string {
 
 function formsOf(secret: string): Set<string> {
   const json = JSON.stringify(secret).slice(1, -1);
-  const forms = [secret, json, json.replaceAll("/", "\\/"), toAscii(json), ...urlForms(secret), ...base64Forms(secret)];
+  const escaped = [json, json.replaceAll("/", "\\/"), toAscii(json), json.replaceAll(/[<>&]/g, toEscape)];
+  const forms = [secret, ...escaped, ...urlForms(secret), ...base64Forms(secret)];
   return new Set(forms.filter((form) => form.length >= MIN_SECRET_CHARACTERS));
 }
 
 /** As encoders that write ASCII only do it, Python's among them. */
 function toAscii(text: string): string {
-  return text.replaceAll(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  return text.replaceAll(/[^\0-\x7f]/g, toEscape);
+}
+
+function toEscape(unit: string): string {
+  return `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`;
 }
 
 function urlForms(secret: string): string[] {

@@ -199,7 +199,8 @@ export class Upstream implements AsyncDisposable {
     const end = this.#connection.end();
     await this[Symbol.asyncDispose]();
     const output = this.#connection.errorOutput();
-    const why = (end ?? this.#connection.end() ?? describeFailure(error)) + (output === "" ? "" : `\n${output}`);
+    const why =
+      (end ?? this.#connection.end() ?? describeFailure(error, redactor)) + (output === "" ? "" : `\n${output}`);
     const message = redactor.text(`The MCP server ${name} broke off during the call: ${why}`);
     const hint = "Call again: the server is started anew then.";
     return systemCodeOf(error) === "EPIPE"

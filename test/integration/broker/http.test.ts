@@ -63,6 +63,22 @@ describe("a hostile HTTP server", () => {
     expect(heard).toEqual([]);
   });
 
+  test("shows no beginning of a secret where its long refusal is cut", async () => {
+    await using harness = new BrokerHarness();
+    harness.variables.set("TOKEN", { value: "tok-0123456789", fromEnvFile: false });
+    await using server = await listen(({ headers }, response) =>
+      response.writeHead(401).end(`${"x".repeat(485)}${headers.authorization ?? ""}`),
+    );
+    const broker = await harness.open();
+    const refused = register(broker, "x", { url: server.url, headers: { Authorization: "Bearer ${TOKEN}" } });
+    const { message } = await refused.then(
+      () => new Error(),
+      (error: unknown) => error as Error,
+    );
+    expect(message).toContain("xBearer ");
+    expect(message).not.toContain("tok-");
+  });
+
   test("can't fill our memory with an answer that never ends", async () => {
     await using harness = new BrokerHarness();
     const block = Buffer.alloc(1024 * 1024, 0x20);

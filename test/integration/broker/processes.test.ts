@@ -246,6 +246,22 @@ test("stderr is kept to the last lines, without control sequences", async () => 
   expect(transport.errorLines).toMatch(/line 1999\nend$/);
 });
 
+test("a secret that stderr's limit cuts in two leaves no end behind", async () => {
+  const secret = "0123456789".repeat(5);
+  const script = `printf '%s\\n%s' ${secret.repeat(1000)} end >&2`;
+  const transport = new ProcessTransport({
+    executable: "/bin/sh",
+    args: ["-c", script],
+    cwd: "/",
+    env: {},
+    mark: newMark(),
+  });
+  const closed = new Promise<void>((resolve) => (transport.onclose = resolve));
+  await transport.start();
+  await closed;
+  expect(transport.errorLines).toBe("end");
+});
+
 function newMark(): string {
   return randomBytes(16).toString("hex");
 }

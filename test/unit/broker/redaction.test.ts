@@ -57,6 +57,7 @@ describe("forms of a secret", () => {
     ["URL-encoded in lower case", encodeURIComponent(SECRET).replaceAll(/%../g, (code) => code.toLowerCase())],
     ["form-encoded", new URLSearchParams({ a: SECRET }).toString().slice(2)],
     ["JSON-escaped", JSON.stringify(SECRET).slice(1, -1)],
+    ["JSON-escaped for HTML", JSON.stringify(SECRET).slice(1, -1).replace("&", "\\u0026")],
     ["JSON-escaped as ASCII", JSON.stringify(SECRET).slice(1, -1).replace("ä", "\\u00e4")],
     ["Base64", Buffer.from(SECRET).toString("base64")],
     ["Base64 for URLs", Buffer.from(SECRET).toString("base64url")],
@@ -69,6 +70,34 @@ describe("forms of a secret", () => {
     const redacted = redactor.text(encoded);
     expect(redacted).toContain("${API_KEY}");
     expect(Buffer.from(redacted.replace("${API_KEY}", ""), "base64").toString()).not.toContain("live");
+  });
+
+  test.each([
+    ["controls", (text: string) => text.replaceAll(/(?=.)/gs, "\u0000")],
+    ["colours", (text: string) => text.replace("live", "l\u001b[31mi\u001b[0mve")],
+    ["characters that nobody sees", (text: string) => text.replaceAll(/(?=.)/gs, "\u200b")],
+    ["a byte order mark", (text: string) => `\ufeff${text.replace("live", "li\ufeffve")}`],
+  ])("interspersed with %s is replaced", (_, disguise) => {
+    expect(redactor.text(`before ${disguise(SECRET)} after`)).toBe("before ${API_KEY} after");
+  });
+
+  test("a text without a secret keeps what nobody sees", () => {
+    const text = "\u001b[31mred\u001b[0m\u200b\r\n";
+    expect(redactor.text(text)).toBe(text);
+  });
+
+  test("each line of a secret of several lines is replaced by itself", () => {
+    const lines = [
+      "-----BEGIN KEY-----",
+      "MIIEvQIBADANBgkqhkiG9w0BAQEF",
+      "AASCBKcwggSjAgEAAoIBAQC7VJTUt",
+      "-----END KEY-----",
+    ];
+    const pem = redactorOf({ SIGNING_KEY: lines.join("\n") });
+    expect(pem.text(lines.join("\r\n  "))).toBe(
+      "-----BEGIN KEY-----\r\n  ${SIGNING_KEY}\r\n  ${SIGNING_KEY}\r\n  -----END KEY-----",
+    );
+    expect(pem.text(`key: ${lines.join("\n")}`)).toBe("key: ${SIGNING_KEY}");
   });
 
   test("a secret that begins with another is replaced by its own name", () => {
