@@ -36,6 +36,7 @@ export function chooseEngine(config: Config, { workspace, owner, logger }: Engin
         limits: { memoryBytes: config.memory, cpus: config.cpus, pids: config.pids, tmpBytes: config.tmpSize },
         runtime: config.runtime,
         gpus: config.gpus,
+        link: config.link,
         runtimeDir: runtimeDirectory(process.env),
         env: process.env,
       });

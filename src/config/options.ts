@@ -145,6 +145,12 @@ export const OPTIONS = {
     help: "OCI runtime of sandboxes, for example runsc",
     commands: ["run", "doctor"],
   }),
+  link: option(choice("auto", "socket", "exec"), {
+    value: "LINK",
+    default: "auto",
+    help: "How bytes cross: socket (a shared directory), exec (the engine's own streams), or auto, the first that works",
+    commands: ["run", "doctor"],
+  }),
   gpus: option(z.union([z.literal("all"), positive("integer")], { error: "must be all or a positive integer" }), {
     value: "N|all",
     defaultText: "none",
@@ -229,6 +235,7 @@ type Always =
   | "cpus"
   | "pids"
   | "tmpSize"
+  | "link"
   | "logLevel"
   | "logFormat";
 type Repeatable =

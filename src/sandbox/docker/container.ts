@@ -5,9 +5,10 @@ import { Deferred, ReleaseStack } from "../../common/lifecycle.ts";
 import type { Logger } from "../../common/logger.ts";
 import { within } from "../../common/time.ts";
 import type { SandboxExit } from "../engine.ts";
-import { type DockerClient, statusOf } from "./client.ts";
+import type { Carrier } from "../link/multiplexer.ts";
 import type { LogTail } from "../log-tail.ts";
-import { demultiplex } from "./attach-stream.ts";
+import { carrierOf, logOutput } from "./attach-stream.ts";
+import { type DockerClient, statusOf } from "./client.ts";
 
 /** A started container. Disposing kills and removes it; a container that is gone already is no error. */
 export interface StartedContainer extends AsyncDisposable {
@@ -22,6 +23,8 @@ export interface StartOptions {
   readonly signal: AbortSignal;
   /** Receives what the container writes, from its first byte. */
   readonly log: LogTail;
+  /** Takes the container's stdin and stdout; only stderr is logged then. */
+  readonly carry: ((carrier: Carrier) => void) | undefined;
   readonly logger: Logger;
 }
 
@@ -47,7 +50,7 @@ export async function startContainer(
     stack.defer(() => removeContainer(client, id, watch));
     options.signal.throwIfAborted();
     // Both before the start: AutoRemove deletes logs and exit code together with the container.
-    streams.push(await followOutput(client, id, options.log));
+    streams.push(await attach(client, id, options));
     streams.push(await followEvents(client, id, since, watch));
     options.signal.throwIfAborted();
     await client.ask(client.api.startContainer(id));
@@ -107,14 +110,24 @@ class ExitWatch {
   }
 }
 
-async function followOutput(client: DockerClient, id: string, log: LogTail): Promise<Readable> {
-  const stream = await client.ask(client.api.attachContainer(id));
-  stream.on(
-    "data",
-    demultiplex((text) => log.append(text)),
+/** The engine may go away, which is noticed elsewhere: errors of the stream say nothing new. */
+async function attach(client: DockerClient, id: string, { log, carry }: StartOptions): Promise<Readable> {
+  if (carry === undefined) {
+    const output = await client.ask(client.api.attachOutput(id));
+    logOutput(
+      output.on("error", () => undefined),
+      log,
+    );
+    return output;
+  }
+  const stdio = await client.ask(client.api.attachStdio(id));
+  carry(
+    carrierOf(
+      stdio.on("error", () => undefined),
+      log,
+    ),
   );
-  stream.on("error", () => undefined); // the engine went away; the exit is noticed elsewhere
-  return stream;
+  return stdio;
 }
 
 const eventSchema = z.object({

@@ -7,11 +7,13 @@ import { readCaBundle } from "../build-host.ts";
 import type { DockerClient } from "./client.ts";
 import type { SandboxLimits } from "./isolation.ts";
 import { type KernelImageOptions, kernelImageTag } from "./kernel-image.ts";
+import type { LinkName } from "./link-choice.ts";
 
 export interface DiagnosisOptions extends KernelImageOptions {
   readonly limits: SandboxLimits;
   /** Starts a sandbox and removes it; rejects when that fails. Tried only where the kernel image is there. */
-  readonly trySandbox: () => Promise<void>;
+  /** Resolves to how it was reached. */
+  readonly trySandbox: () => Promise<LinkName>;
 }
 
 /** API version of Docker Engine 20.10. */
@@ -180,9 +182,10 @@ async function checkImage(client: DockerClient, options: DiagnosisOptions): Prom
 
 async function checkLink({ trySandbox }: DiagnosisOptions): Promise<Diagnosis> {
   const startedAt = performance.now();
-  await trySandbox();
+  const link = await trySandbox();
   const duration = formatDuration(performance.now() - startedAt);
-  return { name: "link", status: "ok", detail: `a sandbox started and answered over its sockets in ${duration}` };
+  const means = { socket: "a shared directory", exec: "the engine's own streams" }[link];
+  return { name: "link", status: "ok", detail: `${link}: a sandbox started and answered over ${means} in ${duration}` };
 }
 
 function isRootless(info: EngineInfo): boolean {

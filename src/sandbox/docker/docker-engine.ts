@@ -26,9 +26,10 @@ import { createDockerClient, type DockerClient } from "./client.ts";
 import { diagnoseDocker } from "./diagnosis.ts";
 import { listSandboxes, pruneEngine, removeOrphans } from "./inventory.ts";
 import type { SandboxLimits } from "./isolation.ts";
+import { ExecLink } from "./exec-link.ts";
 import { ensureKernelImage, type KernelImageOptions, kernelImageTag, userLabel } from "./kernel-image.ts";
 import { LABEL, packageVolume, type SandboxRole } from "./labels.ts";
-import type { Link } from "./link.ts";
+import { LinkChoice, type LinkName } from "./link-choice.ts";
 import { toShieldedPlaces, workspacePathInside } from "./mounts.ts";
 import { findOwnMounts, type OwnMount, toEngineWorkspace } from "./own-container.ts";
 import { SocketLink } from "./socket-link.ts";
@@ -40,6 +41,7 @@ export interface DockerEngineOptions extends Omit<KernelImageOptions, "env"> {
   /** OCI runtime; the engine's default if absent. */
   readonly runtime?: string | undefined;
   readonly gpus?: number | "all" | undefined;
+  readonly link: LinkName | "auto";
   /** Where run directories are made, instead of `$XDG_RUNTIME_DIR/ipybox` or a temporary directory. */
   readonly runtimeDir?: string | undefined;
   readonly logger: Logger;
@@ -50,14 +52,14 @@ export interface DockerEngineOptions extends Omit<KernelImageOptions, "env"> {
 /** What remains in a task's control connection once its container is gone. */
 const DRAIN_TIMEOUT_MS = 2000;
 
-/** Sandboxes in containers of a Docker Engine that shares this host's file system, linked by unix sockets. */
+/** Sandboxes in containers of a Docker Engine. */
 export class DockerEngine implements AdministeredEngine {
   readonly name = "docker";
   readonly #options: DockerEngineOptions;
   readonly #imageOptions: KernelImageOptions;
   readonly #client: DockerClient;
   readonly #runRoot: RunRoot;
-  readonly #link: Link;
+  readonly #link: LinkChoice;
   readonly #image: SharedPreparation<string>;
   readonly #self = currentProcess();
   readonly #closing = new AbortController();
@@ -73,7 +75,13 @@ export class DockerEngine implements AdministeredEngine {
     this.#imageOptions = { ...options, env };
     this.#client = createDockerClient(env);
     this.#runRoot = new RunRoot(options.runtimeDir, sweepAfterDeath(env));
-    this.#link = new SocketLink(this.#runRoot, options);
+    this.#link = new LinkChoice({
+      setting: options.link,
+      links: [new SocketLink(this.#runRoot, options), new ExecLink(this.#runRoot, options.logger)],
+      key: `${this.#client.address} ${options.runtime ?? ""}`,
+      stateDir: options.stateDir,
+      logger: options.logger,
+    });
     this.#image = new SharedPreparation((prepare) => ensureKernelImage(this.#client, this.#imageOptions, prepare));
   }
 
@@ -86,42 +94,18 @@ export class DockerEngine implements AdministeredEngine {
   }
 
   async launch(spec: SandboxSpec, options: LaunchOptions): Promise<Sandbox> {
-    const workspacePath = workspacePathInside(spec.workspace.path, this.#options.uid);
-    const token = randomBytes(16).toString("hex");
-    return await this.#track(options.signal, async (signal) => {
-      const started = await this.#start(signal, {
-        id: spec.sessionId,
-        role: "session",
-        spec,
-        mission: {
-          mode: "session",
-          token,
-          workspace: workspacePath,
-          shields: this.#shieldsOf("session", spec),
-          ...(options.egress && { egress: { caBundle: options.egress.caBundle } }),
-        },
-        onBridgeConnection: options.onBridgeConnection,
-        onEgressConnection: options.egress?.onConnection,
-        onOutput: () => undefined,
-      });
-      try {
-        await untilReady(started.dock.ready, started, signal);
-      } catch (error) {
-        await undo(started, this.#options.logger);
-        throw error;
-      }
-      // Whoever ended it, what was made for it goes with it.
-      void started.exited.then(() => undo(started, this.#options.logger));
-      return {
-        id: spec.sessionId,
-        workspacePath,
-        connectGateway: (connect) => started.dock.connectGateway(connect),
-        exited: started.exited,
-        pause: () => started.pause(),
-        tailLogs: (lines) => Promise.resolve(started.log.lines(lines)),
-        [Symbol.asyncDispose]: () => started[Symbol.asyncDispose](),
-      };
-    });
+    const started = await this.#track(options.signal, (signal) => this.#startSession(spec, { ...options, signal }));
+    // Whoever ended it, what was made for it goes with it.
+    void started.exited.then(() => undo(started, this.#options.logger));
+    return {
+      id: spec.sessionId,
+      workspacePath: workspacePathInside(spec.workspace.path, this.#options.uid),
+      connectGateway: (connect) => started.dock.connectGateway(connect),
+      exited: started.exited,
+      pause: () => started.pause(),
+      tailLogs: (lines) => Promise.resolve(started.log.lines(lines)),
+      [Symbol.asyncDispose]: () => started[Symbol.asyncDispose](),
+    };
   }
 
   async runTask(spec: TaskSpec, options: TaskOptions): Promise<TaskResult> {
@@ -134,7 +118,7 @@ export class DockerEngine implements AdministeredEngine {
         onEgressConnection: options.onEgressConnection,
         onOutput: options.onOutput,
       });
-      const control = await untilReady(started.dock.control, started, signal);
+      const { control } = started;
       const exit = await orAborted(started.exited, signal);
       await within(DRAIN_TIMEOUT_MS, control.ended);
       return { code: control.exitCode ?? exit.code, outOfMemory: exit.outOfMemory };
@@ -191,6 +175,32 @@ export class DockerEngine implements AdministeredEngine {
     }
   }
 
+  async #startSession(spec: SandboxSpec, options: LaunchOptions): Promise<StartedSandbox> {
+    const { signal, egress, onBridgeConnection } = options;
+    const started = await this.#start(signal, {
+      id: spec.sessionId,
+      role: "session",
+      spec,
+      mission: {
+        mode: "session",
+        token: randomBytes(16).toString("hex"),
+        workspace: workspacePathInside(spec.workspace.path, this.#options.uid),
+        shields: this.#shieldsOf("session", spec),
+        ...(egress && { egress: { caBundle: egress.caBundle } }),
+      },
+      onBridgeConnection,
+      onEgressConnection: egress?.onConnection,
+      onOutput: () => undefined,
+    });
+    try {
+      await untilReady(started.dock.ready, started, signal);
+      return started;
+    } catch (error) {
+      await undo(started, this.#options.logger);
+      throw error;
+    }
+  }
+
   async #start(signal: AbortSignal, given: SandboxPlan): Promise<StartedSandbox> {
     await assertWorkspace(given.spec.workspace.path);
     const ownMounts = await this.#findOwnMounts();
@@ -204,13 +214,10 @@ export class DockerEngine implements AdministeredEngine {
     ]);
     const { uid, gid, limits, runtime, gpus, logger } = this.#options;
     const owner = formatIdentity(this.#self);
-    const started = await startSandbox(plan, {
-      client: this.#client,
-      link: this.#link,
-      container: { image, owner, uid, gid, limits, engineCpus, runtime, gpus, ownMounts },
-      signal,
-      logger,
-    });
+    const container = { image, owner, uid, gid, limits, engineCpus, runtime, gpus, ownMounts };
+    const started = await this.#link.start((link) =>
+      startSandbox(plan, { client: this.#client, link, container, signal, logger }),
+    );
     const tracked: StartedSandbox = {
       ...started,
       [Symbol.asyncDispose]: async () => {
@@ -222,8 +229,8 @@ export class DockerEngine implements AdministeredEngine {
     return tracked;
   }
 
-  /** A sandbox over an empty workspace, of which nothing is left. */
-  async #trySandbox(): Promise<void> {
+  /** A sandbox over an empty workspace, of which nothing is left; resolves to the link that it had. */
+  async #trySandbox(): Promise<LinkName> {
     const { uid, gid } = this.#options;
     await using stack = new ReleaseStack();
     const path = await mkdtemp(join(tmpdir(), "ipybox-doctor-"));
@@ -232,9 +239,10 @@ export class DockerEngine implements AdministeredEngine {
     const id = randomBytes(8).toString("hex");
     stack.defer(() => this.#client.find(this.#client.api.removeVolume(packageVolume(id))));
     const spec = { sessionId: id, workspace: { path, key: id, masked: [], protected: [] }, mounts: [] };
-    const signal = this.#closing.signal;
-    const sandbox = await this.launch(spec, { signal, onBridgeConnection: (stream) => stream.destroy() });
-    await sandbox[Symbol.asyncDispose]();
+    await using started = await this.#track(this.#closing.signal, (signal) =>
+      this.#startSession(spec, { signal, onBridgeConnection: (stream) => stream.destroy() }),
+    );
+    return started.linkName;
   }
 
   #shieldsOf(role: SandboxRole, { workspace, mounts }: SandboxSpec) {

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "node:http";
-import type { Readable } from "node:stream";
+import type { Duplex, Readable } from "node:stream";
 import type {
   ContainerCreateOptions,
   ContainerInfo,
@@ -52,9 +52,15 @@ export class EngineApi {
   }
 
   /** Both streams of its output in the engine's frames, from now on. */
-  attachContainer(id: string): Promise<IncomingMessage> {
+  attachOutput(id: string): Promise<IncomingMessage> {
     const query = { stream: true, stdout: true, stderr: true };
     return this.#http.stream({ method: "POST", path: `/containers/${id}/attach`, query });
+  }
+
+  /** The same, and what is written to it becomes the container's stdin, which ends with it. */
+  attachStdio(id: string): Promise<Duplex> {
+    const query = { stream: true, stdin: true, stdout: true, stderr: true };
+    return this.#http.upgrade({ method: "POST", path: `/containers/${id}/attach`, query });
   }
 
   async inspectContainer(id: string): Promise<ContainerInspectInfo> {

@@ -1,7 +1,8 @@
 import { Agent, type IncomingMessage, request as httpRequest, type RequestOptions } from "node:http";
 import { Agent as TlsAgent, request as httpsRequest } from "node:https";
-import type { Readable } from "node:stream";
+import type { Duplex, Readable } from "node:stream";
 import { messageOf } from "../../common/errors.ts";
+import { Deferred } from "../../common/lifecycle.ts";
 import type { EngineEndpoint } from "../engine-endpoint.ts";
 
 export interface EngineRequest {
@@ -55,6 +56,25 @@ export class EngineHttp {
     const status = response.statusCode ?? 0;
     if (status < 300) return response;
     throw new EngineRefusal(status, refusalOf(await textOf(response)));
+  }
+
+  /** The connection itself, which the engine has stopped to speak HTTP on. @throws like {@link stream} */
+  async upgrade({ method, path, query }: EngineRequest): Promise<Duplex> {
+    const upgraded = new Deferred<Duplex>();
+    const headers = { Connection: "Upgrade", Upgrade: "tcp" };
+    const request = this.#request({ ...this.#connection, method, path: `${path}${toQueryString(query)}`, headers });
+    request.on("error", upgraded.reject);
+    request.on("upgrade", (_response, socket, head) => {
+      socket.setNoDelay(true);
+      if (head.length > 0) socket.unshift(head);
+      upgraded.resolve(socket);
+    });
+    request.on("response", (response) => {
+      const refuse = (text: string) => upgraded.reject(new EngineRefusal(response.statusCode ?? 0, refusalOf(text)));
+      textOf(response).then(refuse, upgraded.reject);
+    });
+    request.end();
+    return await upgraded.promise;
   }
 
   #send({ method, path, query, body, tar, signal }: EngineRequest): Promise<IncomingMessage> {

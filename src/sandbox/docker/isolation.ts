@@ -51,7 +51,7 @@ export function toCreateOptions(plan: ContainerPlan): ContainerCreateOptions {
     WorkingDir: workspacePathInside(plan.workspace.path, uid),
     Env: [],
     Tty: false,
-    OpenStdin: false,
+    ...(plan.crossing.type === "exec" ? INIT_WITH_RELAY : { OpenStdin: false }),
     Labels: {
       [LABEL.session]: plan.sessionId,
       [LABEL.owner]: plan.owner,
@@ -81,12 +81,18 @@ export function toCreateOptions(plan: ContainerPlan): ContainerCreateOptions {
         [INSIDE.kernels]: `rw,noexec,nosuid,nodev,size=16m,${owned}`,
       },
       Mounts: ownMounts === undefined ? mounts : mounts.map((mount) => toEngineMount(mount, ownMounts)),
-      LogConfig: { Type: "json-file", Config: { "max-size": "1m", "max-file": "1" } },
+      LogConfig: plan.crossing.type === "exec" ? NO_LOG : SMALL_LOG,
       ...(plan.runtime === undefined ? {} : { Runtime: plan.runtime }),
       ...(plan.gpus === undefined ? {} : { DeviceRequests: [gpuRequest(plan.gpus)] }),
     },
   };
 }
+
+/** Its stdin ends with our connection to the engine, so a server that dies takes the sandbox with it. */
+const INIT_WITH_RELAY = { Cmd: ["--relay=abstract"], OpenStdin: true, StdinOnce: true };
+const SMALL_LOG = { Type: "json-file", Config: { "max-size": "1m", "max-file": "1" } };
+/** Stdout is the carrier: a log of it would be a copy of everything that crosses. Stderr is read as it comes. */
+const NO_LOG = { Type: "none", Config: {} };
 
 export function containerName(id: string): string {
   return `ipybox-${id}`;

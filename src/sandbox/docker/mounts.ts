@@ -15,6 +15,9 @@ export const INSIDE = {
   packages: "/opt/ipybox/packages",
 } as const;
 
+/** Reads as empty and keeps nothing that is written to it; the one such file that every engine has. */
+export const NULL_DEVICE = "/dev/null";
+
 /** A workspace at or below one of these would hide what the image needs. */
 const RESERVED_TREES = [
   ...["/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys", "/usr"],
@@ -49,7 +52,7 @@ export function toMounts(plan: MountPlan): MountSettings[] {
   return [
     ...places.map(({ source, target, readOnly }) => bind(source, target, readOnly)),
     ...shields.filter(isFirstAtItsTarget),
-    bind(plan.crossing.runDirectory, INSIDE.run, true),
+    ...(plan.crossing.type === "socket" ? [bind(plan.crossing.runDirectory, INSIDE.run, true)] : []),
     {
       Type: "volume",
       Source: packageVolume(plan.workspace.key),
@@ -107,11 +110,12 @@ function toShields(place: Place, workspace: SandboxWorkspace) {
 
 function toShieldMounts(place: Place, { workspace, crossing }: MountPlan): MountSettings[] {
   const { pinned, shielded, masked } = toShields(place, workspace);
+  const emptyFile = crossing.type === "socket" ? crossing.emptyFile : NULL_DEVICE;
   const at = (path: string) => posix.join(place.target, posix.relative(place.source, path));
   return [
     ...pinned.map((path) => bind(path, at(path), place.readOnly)),
     ...shielded.map((path) => bind(path, at(path), true)),
-    ...masked.map((path) => bind(crossing.emptyFile, at(path), true)),
+    ...masked.map((path) => bind(emptyFile, at(path), true)),
   ];
 }
 

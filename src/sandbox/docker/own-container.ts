@@ -5,6 +5,7 @@ import type { ContainerInspectInfo, MountSettings } from "dockerode";
 import { IpyboxError } from "../../common/errors.ts";
 import type { SandboxWorkspace } from "../engine.ts";
 import type { DockerClient } from "./client.ts";
+import { NULL_DEVICE } from "./mounts.ts";
 
 /** A mount of the container that this process runs in: its source is a path of the engine's host, or empty. */
 export type OwnMount = Pick<ContainerInspectInfo["Mounts"][number], "Destination" | "Source" | "Type" | "RW">;
@@ -46,7 +47,7 @@ export function toEngineWorkspace(workspace: SandboxWorkspace, own: readonly Own
  * @throws IpyboxError `invalid-workspace` for a source that the engine can't see.
  */
 export function toEngineMount(mount: MountSettings, own: readonly OwnMount[]): MountSettings {
-  if (mount.Type !== "bind") return mount;
+  if (mount.Type !== "bind" || mount.Source === NULL_DEVICE) return mount;
   const found = enginePath(mount.Source, own);
   if (found === undefined) throw notShared(mount.Source);
   return { ...mount, Source: found.path, ReadOnly: mount.ReadOnly === true || !found.writable };
@@ -72,7 +73,8 @@ function isDeeper(mount: OwnMount, than: OwnMount | undefined): boolean {
   return than === undefined || mount.Destination.length > than.Destination.length;
 }
 
-function notShared(path: string): IpyboxError {
+/** The engine can't see a path of this container. */
+export function notShared(path: string): IpyboxError {
   return new IpyboxError("invalid-workspace", `${path} is in this container only, where the engine can't see it`, {
     hint: `Mount a host directory or a volume there when this container is started: docker run -v /path/on/host:${path} ...`,
   });

@@ -8,6 +8,7 @@ import type { Link, OpenLink } from "./link.ts";
 
 /** For engines that share this host's file system: sockets in a directory that is mounted read-only. */
 export class SocketLink implements Link {
+  readonly name = "socket";
   readonly #runRoot: RunRoot;
   readonly #owner: RunDirectoryOwner;
 

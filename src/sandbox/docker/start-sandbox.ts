@@ -1,15 +1,19 @@
 import type { Duplex } from "node:stream";
+import { IpyboxError, messageOf } from "../../common/errors.ts";
 import { ReleaseStack } from "../../common/lifecycle.ts";
 import type { Logger } from "../../common/logger.ts";
 import type { SandboxSpec } from "../engine.ts";
-import type { SandboxMission } from "../link/control-connection.ts";
+import type { ControlConnection, SandboxMission } from "../link/control-connection.ts";
 import { GatewayDock } from "../link/gateway-dock.ts";
 import { LogTail } from "../log-tail.ts";
+import { untilReady } from "../readiness.ts";
 import type { DockerClient } from "./client.ts";
 import { startContainer, type StartedContainer } from "./container.ts";
 import { type EngineWidePlan, toCreateOptions } from "./isolation.ts";
 import type { SandboxRole } from "./labels.ts";
-import type { Link } from "./link.ts";
+import type { Crossing, Link } from "./link.ts";
+import { LinkFailure, type LinkName } from "./link-choice.ts";
+import { enginePath, notShared, type OwnMount } from "./own-container.ts";
 
 /** What one sandbox is to be. */
 export interface SandboxPlan {
@@ -33,13 +37,18 @@ export interface StartOptions {
 
 /** A container, and where its connections arrive. Disposing removes everything that was made for it. */
 export interface StartedSandbox extends Pick<StartedContainer, "exited" | "pause">, AsyncDisposable {
+  readonly control: ControlConnection;
   readonly dock: GatewayDock;
+  readonly linkName: LinkName;
   readonly log: LogTail;
 }
 
 const KEPT_LOG_CHARS = 64 * 1024;
 
-/** Opens the link, then starts the container. A failure leaves nothing behind; the first error is thrown. */
+/**
+ * Opens the link, starts the container and waits until init has connected. A failure leaves nothing behind; the first
+ * error is thrown, as a {@link LinkFailure} where it is the link that may be to blame.
+ */
 export async function startSandbox(plan: SandboxPlan, options: StartOptions): Promise<StartedSandbox> {
   const { client, signal } = options;
   const logger = options.logger.child({ sandbox: plan.id });
@@ -62,6 +71,7 @@ export async function startSandbox(plan: SandboxPlan, options: StartOptions): Pr
       }),
     );
     signal.throwIfAborted();
+    assertReachable(link.crossing, options.container.ownMounts);
     const create = toCreateOptions({
       ...options.container,
       id: plan.id,
@@ -71,12 +81,18 @@ export async function startSandbox(plan: SandboxPlan, options: StartOptions): Pr
       extraMounts: plan.spec.mounts,
       crossing: link.crossing,
     });
-    const container = stack.use(await startContainer(client, create, { signal, log, logger }));
-    void dock.control.then((control) => control.ended).then(() => container.assumeGone());
+    const starting = startContainer(client, create, { signal, log, carry: link.carry, logger });
+    const container = stack.use(await starting.catch((error: unknown) => refused(error, link.crossing, plan.spec)));
+    const { exited } = container;
+    const connected = untilReady(dock.control, { exited, log }, signal);
+    const control = await connected.catch((error: unknown) => notConnected(error, signal));
+    void control.ended.then(() => container.assumeGone());
     return {
-      exited: container.exited,
+      exited,
       pause: () => container.pause(),
+      control,
       dock,
+      linkName: options.link.name,
       log,
       [Symbol.asyncDispose]: () => stack[Symbol.asyncDispose](),
     };
@@ -93,4 +109,28 @@ export async function undo(started: AsyncDisposable, logger: Logger): Promise<vo
   } catch (error) {
     logger.warn("a sandbox could not be removed", { error });
   }
+}
+
+/** Our run directory may be one of a container of ours, which the engine does not see. */
+function assertReachable(crossing: Crossing, ownMounts: readonly OwnMount[] | undefined): void {
+  if (crossing.type !== "socket" || ownMounts === undefined) return;
+  const { runDirectory } = crossing;
+  if (enginePath(runDirectory, ownMounts) === undefined) throw new LinkFailure(notShared(runDirectory));
+}
+
+/** The engine has no such directory, or does not share it with containers. */
+function refused(error: unknown, crossing: Crossing, { workspace }: SandboxSpec): never {
+  const message = messageOf(error);
+  if (crossing.type === "socket" && message.includes(crossing.runDirectory)) throw new LinkFailure(error);
+  if (!message.includes(`source path does not exist: ${workspace.path}`)) throw error;
+  throw new IpyboxError("invalid-workspace", `The container engine has no directory ${workspace.path}`, {
+    hint: "The engine is on another machine, or in one that does not share this directory: let it be shared, or use another workspace.",
+    cause: error,
+  });
+}
+
+/** Init ended before it was connected: a socket may be there, and yet lead nowhere. */
+function notConnected(error: unknown, signal: AbortSignal): never {
+  signal.throwIfAborted();
+  throw new LinkFailure(error);
 }

@@ -37,11 +37,7 @@ export class RunRoot implements AsyncDisposable {
 
   /** A new directory in which `owner` can use sockets but list nothing. Remove it with {@link removeRunDirectory}. */
   async make(name: string, owner: RunDirectoryOwner): Promise<string> {
-    this.#made ??= makeRoot(this.#base, this.#afterDeath).catch((error: unknown) => {
-      this.#made = undefined;
-      throw error;
-    });
-    const { path: root } = await this.#made;
+    const { path: root } = await this.#make();
     const path = join(root, name);
     await mkdir(root, { recursive: true, mode: 0o700 }); // a cleaner of temporary files may have been here
     await mkdir(path, { mode: 0o700 });
@@ -52,6 +48,11 @@ export class RunRoot implements AsyncDisposable {
     return path;
   }
 
+  /** Resolves when the watchdog is there; {@link make} has it too. */
+  async guard(): Promise<void> {
+    await this.#make();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     const made = this.#made;
     this.#made = undefined;
@@ -59,6 +60,14 @@ export class RunRoot implements AsyncDisposable {
     const { path, watchdog } = await made;
     await rm(path, { recursive: true, force: true });
     watchdog.stdin?.end();
+  }
+
+  #make(): Promise<MadeRoot> {
+    this.#made ??= makeRoot(this.#base, this.#afterDeath).catch((error: unknown) => {
+      this.#made = undefined;
+      throw error;
+    });
+    return this.#made;
   }
 }
 

@@ -39,6 +39,7 @@ export async function makeDockerUnderTest(options: Partial<DockerEngineOptions> 
     // Shared by all test files, so that one of them builds the image and the others wait for it.
     stateDir: fileURLToPath(new URL("../../../node_modules/.cache/ipybox-tests", import.meta.url)),
     imagesDir: IMAGES_DIRECTORY,
+    link: "socket",
     runtimeDir,
     logger: silentLogger,
     ...options,
@@ -89,9 +90,10 @@ export async function runInside(sandbox: Sandbox, command: string[]): Promise<{ 
 }
 
 const ASK_BRIDGE = `
-import socket, sys
+import os, socket, sys
 with socket.socket(socket.AF_UNIX) as bridge:
-    bridge.connect("/run/ipybox/tools.sock")
+    path = "/run/ipybox/tools.sock"
+    bridge.connect(path if os.path.exists(path) else "\\0ipybox/tools")
     bridge.sendall(sys.argv[1].encode() + b"\\n")
     print(bridge.makefile().readline(), end="")
 `;

@@ -50,6 +50,7 @@ describe("the create options of a container", () => {
     ["has a neutral host name", options.Hostname, "ipybox"],
     ["has no environment of its own", options.Env, []],
     ["has no command of its own", options.Cmd, undefined],
+    ["has no stdin", options.OpenStdin, false],
     ["works in the workspace", options.WorkingDir, "/home/ann/project"],
     ["is named after the session", options.name, "ipybox-c0ffee"],
   ])("%s", (_what, found, expected) => expect(found).toEqual(expected));
@@ -79,10 +80,17 @@ describe("the create options of a container", () => {
     expect(HostConfig?.DeviceRequests).toMatchObject([{ Count: -1, Capabilities: [["gpu"]] }]);
   });
 
+  it("carries everything over init's stdin and stdout, which no log copies, where no directory is shared", () => {
+    const options = toCreateOptions({ ...plan, crossing: { type: "exec" } });
+    expect(options).toMatchObject({ Cmd: ["--relay=abstract"], OpenStdin: true, StdinOnce: true, Tty: false });
+    expect(options.HostConfig?.LogConfig).toEqual({ Type: "none", Config: {} });
+    expect(options.HostConfig?.Mounts?.map(({ Target }) => Target)).not.toContain("/run/ipybox");
+  });
+
   it("mounts what the engine has at other paths than a server in a container", () => {
     const host = "/home/ann/project";
     const own = (Source: string, Destination: string) => ({ Type: "bind" as const, Source, Destination, RW: true });
-    const ownMounts = [own("/engine/project", host), own("/engine/run", plan.crossing.runDirectory)];
+    const ownMounts = [own("/engine/project", host), own("/engine/run", "/run/user/1000/ipybox/r/s")];
     const { HostConfig } = toCreateOptions({ ...plan, ownMounts });
     expect(HostConfig?.Mounts).toEqual(
       expect.arrayContaining([

@@ -31,15 +31,17 @@ describe("an attach stream", () => {
   const bytes = Buffer.concat([frame("hello "), frame("wörld\n", 2), frame(""), frame("end")]);
 
   it.each([1, 3, 7, 8, 9, 1000])("is unpacked when it comes in pieces of %i bytes", (size) => {
-    let text = "";
-    const feed = demultiplex((piece) => (text += piece));
+    const text = { 1: "", 2: "" };
+    const feed = demultiplex((stream, piece) => (text[stream === 1 ? 1 : 2] += piece.toString("latin1")));
     for (let offset = 0; offset < bytes.length; offset += size) feed(bytes.subarray(offset, offset + size));
-    expect(text).toBe("hello wörld\nend");
+    expect(text).toEqual({ 1: "hello end", 2: Buffer.from("wörld\n").toString("latin1") });
   });
 
   it("of a hundred thousand small frames is no problem", () => {
     let length = 0;
-    demultiplex((piece) => (length += piece.length))(Buffer.concat(Array.from({ length: 100_000 }, () => frame("x"))));
+    demultiplex((_stream, piece) => (length += piece.length))(
+      Buffer.concat(Array.from({ length: 100_000 }, () => frame("x"))),
+    );
     expect(length).toBe(100_000);
   });
 });

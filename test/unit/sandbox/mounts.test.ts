@@ -107,6 +107,17 @@ describe("mounts", () => {
     ]);
   });
 
+  it("mask with the null device where no file of ours can be mounted", () => {
+    const workspace = { ...plan.workspace, masked: ["/home/ann/project/.env"] };
+    expect(summary({ workspace, crossing: { type: "exec" } })).toEqual([
+      "/home/ann/project → /home/ann/project rw",
+      "/home/ann/project → /workspace rw",
+      "/dev/null → /home/ann/project/.env ro",
+      "/dev/null → /workspace/.env ro",
+      "ipybox-packages-k → /opt/ipybox/packages ro",
+    ]);
+  });
+
   it.each([
     ["nothing in the root", [".git"], [".env"], []],
     ["the way to a nested repository", ["a/b/.git"], [], ["a", "a/b"]],
