@@ -109,6 +109,7 @@ def run_kernel(order: KernelOrder, report_fd: int) -> NoReturn:
 def _set_up_shell(app: SandboxKernelApp, watched: Iterable[str]) -> None:
     shell = app.shell
     shell.events.register("pre_run_cell", _ImportCaches(watched).refresh)
+    shell.events.register("post_run_cell", lambda *_: shell.forget_old_input())
     if _exists("ipybox_sandbox.magics"):
         shell.extension_manager.load_extension("ipybox_sandbox.magics")
     real_exit = os._exit

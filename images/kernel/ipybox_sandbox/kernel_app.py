@@ -48,14 +48,28 @@ def pack_json(message: Any) -> bytes:
     return packed
 
 
+KEPT_CELLS = 10_000
+"""Inputs and sources of cells before the last so many are forgotten. IPython keeps all: a kilobyte a cell, for ever."""
+
+
 class RawSourceCompiler(XCachingCompiler):
     """Tracebacks show cells as they were written: `!cmd` instead of `get_ipython().system("cmd")`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names: dict[str, None] = {}
 
     def cache(self, transformed_code: str, number: int = 0, raw_code: str | None = None) -> str:
         name: str = super().cache(transformed_code, number, raw_code)
         if raw_code is not None and raw_code != transformed_code:
             lines = [line + "\n" for line in raw_code.splitlines()]
             linecache.cache[name] = (len(raw_code), None, lines, name)
+        self._names.pop(name, None)
+        self._names[name] = None  # the newest is last
+        if len(self._names) > KEPT_CELLS:
+            oldest = next(iter(self._names))
+            for kept in (self._names, self._filename_map, linecache.cache):
+                kept.pop(oldest, None)
         return name
 
 
@@ -73,6 +87,16 @@ class SandboxShell(ZMQInteractiveShell):
     def init_instance_attrs(self) -> None:
         super().init_instance_attrs()
         self.compile = RawSourceCompiler()  # the kernel insists on a compiler_class of its own
+
+    def forget_old_input(self) -> None:
+        """To be called after each cell."""
+        self.history_manager.db_input_cache.clear()  # for a database that there is none of
+        number = self.execution_count - KEPT_CELLS
+        if number > 0:
+            for inputs in (self.history_manager.input_hist_parsed, self.history_manager.input_hist_raw):
+                inputs[number] = ""
+            self.user_ns.pop(f"_i{number}", None)
+            self.user_ns_hidden.pop(f"_i{number}", None)
 
     def init_environment(self) -> None:
         """None: the environment is set already, and ipykernel's would ask programs for colours."""

@@ -55,6 +55,20 @@ def test_no_line_is_lost_and_flushed_lines_share_messages(kernel: KernelSocket) 
     assert cell.messages < 5_000
 
 
+def test_inputs_and_sources_of_old_cells_are_forgotten(kernel: KernelSocket) -> None:
+    kernel.execute("import linecache, ipybox_sandbox.kernel_app as app; app.KEPT_CELLS = 20")
+    kernel.execute("def old(): return 1 / 0")
+    kept = "len([n for n in globals() if n.startswith('_i')]), len([t for t in In if t])"
+    for number in range(30):
+        kernel.execute(f"{number}")
+    assert "1 / 0" not in kernel.execute("old()").text
+    names, inputs = eval(kernel.execute(kept).text)
+    assert names < 30 and inputs < 25
+    kernel.execute("def new(): return 1 / 0")
+    assert "1 / 0" in kernel.execute("new()").text
+    kernel.execute("app.KEPT_CELLS = 10_000")
+
+
 def test_half_a_surrogate_pair_is_no_hindrance(kernel: KernelSocket) -> None:
     assert kernel.execute("print('a\\ud800b')").text == "a\ud800b\n"
     assert kernel.execute("raise ValueError('\\ud800')").text.endswith("ValueError: \ud800")
