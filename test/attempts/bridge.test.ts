@@ -255,4 +255,20 @@ refused`;
     expect(await value(code)).toEqual([64, 36]);
     await expectHonestCallsToWork();
   });
+
+  test("more calls at once than it admits, from several processes of a kernel: answers or errors, and no hang", async () => {
+    const slow = `import asyncio, collections, json, sys
+from mcptools.everything import trigger_long_running_operation as tool
+async def main():
+    calls = (tool.arun(tool.Params(duration=1, steps=1)) for _ in range(50))
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    print(json.dumps(collections.Counter("limit" if "are in flight" in str(r) else type(r).__name__ for r in results)))
+asyncio.run(main())`;
+    const code = `import subprocess, sys
+children = [subprocess.Popen([sys.executable, "-c", ${JSON.stringify(slow)}], stdout=subprocess.PIPE) for _ in range(2)]
+counts = [json.loads(child.communicate()[0]) for child in children]
+[sum(c.get("ToolText", 0) for c in counts) >= 64, sum(c.get("ToolText", 0) + c.get("limit", 0) for c in counts)]`;
+    expect(await value(code)).toEqual([true, 100]);
+    await expectHonestCallsToWork();
+  });
 });
