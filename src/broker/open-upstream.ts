@@ -109,7 +109,11 @@ interface CheckedTarget {
 }
 
 function targetOf(name: string, params: ServerParams, options: OpeningOptions): CheckedTarget | Promise<CheckedTarget> {
-  return isStdio(params) ? processTarget(name, params, options) : { target: { kind: "http", params }, warnings: [] };
+  if (!isStdio(params)) return { target: { kind: "http", params }, warnings: [] };
+  if (process.platform !== "win32") return processTarget(name, params, options);
+  throw new IpyboxError("upstream-start-failed", "MCP servers over stdio can't be started natively on Windows", {
+    hint: "Run ipybox in WSL 2, or register a server that speaks HTTP.", // what makes sure of their end is a POSIX shell
+  });
 }
 
 async function processTarget(name: string, params: StdioParams, options: OpeningOptions): Promise<CheckedTarget> {

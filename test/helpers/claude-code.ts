@@ -19,6 +19,7 @@ export function claudeCode(
     ...baseEnvironment(directory),
     HOME: directory.make("home"),
     DISABLE_AUTOUPDATER: "1",
+    MCP_TIMEOUT: "120000", // milliseconds; the first start of a plugin installs it
     CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: "1",
     ...env,
   };

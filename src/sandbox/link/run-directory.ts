@@ -59,7 +59,7 @@ export class RunRoot implements AsyncDisposable {
     if (!made) return;
     const { path, watchdog } = await made;
     await rm(path, { recursive: true, force: true });
-    watchdog.stdin?.end();
+    watchdog?.stdin?.end();
   }
 
   #make(): Promise<MadeRoot> {
@@ -78,13 +78,14 @@ export async function removeRunDirectory(path: string): Promise<void> {
 
 interface MadeRoot {
   readonly path: string;
-  readonly watchdog: ChildProcess;
+  /** Absent on Windows, which has no such shell: sandboxes end by their lifelines there, temporary files are left. */
+  readonly watchdog: ChildProcess | undefined;
 }
 
 async function makeRoot(base: string | undefined, afterDeath: AfterDeath | undefined): Promise<MadeRoot> {
   const path = await mkdtemp(join(await chooseBase(base), "ipybox-"));
   try {
-    return { path, watchdog: await startWatchdog(path, afterDeath) };
+    return { path, watchdog: process.platform === "win32" ? undefined : await startWatchdog(path, afterDeath) };
   } catch (error) {
     await removeRunDirectory(path);
     throw error;
