@@ -16,7 +16,13 @@ export default defineConfig({
       { test: { name: "unit", include: ["test/*.test.ts", "test/unit/**/*.test.ts"] } },
       { test: project("contract", 60_000) },
       { test: { ...project("integration", 120_000), globalSetup: PYTHON_SERVERS } },
-      { test: { ...project("attempts", 120_000), globalSetup: PACKED_PACKAGE, fileParallelism: false } },
+      {
+        test: {
+          ...project("attempts", 120_000),
+          globalSetup: [PACKED_PACKAGE, PYTHON_SERVERS],
+          fileParallelism: false,
+        },
+      },
       { test: { ...project("e2e", 180_000), globalSetup: [PACKED_PACKAGE, PYTHON_SERVERS], fileParallelism: false } },
     ],
   },

@@ -6,6 +6,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { errorCodeOf, textOf, upstream } from "../helpers/client.ts";
+import { pythonUpstream } from "../helpers/python-servers.ts";
 import { SessionUnderAttack } from "./session-under-attack.ts";
 
 const STATUS_SERVER = join(import.meta.dirname, "servers/git-status.mjs");
@@ -127,7 +128,7 @@ describe("a repository that a cell builds", () => {
   const repository = () => join(attacked.workspace, "repository");
   beforeAll(async () => {
     // With git alone: a new repository is protected only from the next sandbox on.
-    await attacked.client.text(`import subprocess
+    await attacked.client.text(`import os, subprocess
 monitor = os.path.abspath("monitor.sh")
 open(monitor, "w").write("#!/bin/sh\\ntouch ${marker}\\n"); os.chmod(monitor, 0o755)
 os.makedirs("repository", exist_ok=True)
@@ -145,6 +146,19 @@ os.path.exists("repository/.git/index")`);
     const said = await attacked.client.text(`from mcptools.git import status
 print(status.run(status.Params(path="${repository()}")))`);
     expect(said).toContain("file");
+    expect(existsSync(marker)).toBe(false);
+  });
+
+  test("makes mcp-server-git run none of them, though it compares and stages", async () => {
+    // Run by root, git would refuse it as another user's.
+    const env = { GIT_CONFIG_COUNT: "1", GIT_CONFIG_KEY_0: "safe.directory", GIT_CONFIG_VALUE_0: "*" };
+    expect((await register({ ...pythonUpstream("git"), env }, "real_git")).isError ?? false).toBe(false);
+    const said = await attacked.client.text(`from mcptools.real_git import git_status, git_diff_unstaged, git_add
+open("repository/another", "w").close()
+print(git_status.run(git_status.Params(repo_path="${repository()}")))
+print(git_diff_unstaged.run(git_diff_unstaged.Params(repo_path="${repository()}")))
+print(git_add.run(git_add.Params(repo_path="${repository()}", files=["another"])))`);
+    expect(said).toMatch(/staged/i);
     expect(existsSync(marker)).toBe(false);
   });
 

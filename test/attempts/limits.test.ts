@@ -1,19 +1,28 @@
-import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { readdirSync, statfsSync } from "node:fs";
 import { freemem } from "node:os";
 
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type Docker from "dockerode";
+import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 
-import { textOf } from "../helpers/client.ts";
-import { SessionUnderAttack, withoutWalls } from "./session-under-attack.ts";
+import { errorCodeOf, TestClient, TestDirectory, textOf } from "../helpers/client.ts";
+import { docker, SessionUnderAttack, SmallDisk } from "./session-under-attack.ts";
 
 let attacked: SessionUnderAttack;
 beforeAll(async () => {
-  attacked = await SessionUnderAttack.open({ args: ["--memory", "512m", "--pids", "128", "--tmp-size", "32m"] });
+  attacked = await SessionUnderAttack.open({
+    args: ["--memory", "512m", "--cpus", "0.8", "--pids", "128", "--tmp-size", "32m"],
+  });
 });
 afterAll(() => attacked[Symbol.asyncDispose]());
 
 /** The session works, and the host does: the next cell is answered. */
 const works = async () => expect(await attacked.client.text("6 * 7")).toMatch(/^42/);
+
+/** All that the engine keeps of a container's output. */
+const logOf = async (container: Docker.Container): Promise<Buffer> => {
+  return Buffer.from(await container.logs({ follow: false, stdout: true, stderr: true }));
+};
 
 describe("limits: a cell that", () => {
   test("starts processes without end meets the limit, and the session goes on", async () => {
@@ -63,6 +72,16 @@ while True: blocks.append(bytearray(32 << 20))`);
     await works();
   });
 
+  test("computes on many processes at once gets no more than its share of the processors", async () => {
+    const code = `import resource
+spent = lambda: sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+before, started = spent(), time.monotonic()
+children = [subprocess.Popen(["timeout", "2", sys.executable, "-S", "-c", "while True: pass"]) for _ in range(4)]
+[child.wait() for child in children]
+(spent() - before) / (time.monotonic() - started) < 1`;
+    expect(await attacked.tries(code)).toBe("succeeded: True");
+  });
+
   test("fills /tmp, its home or the kernels' directory finds it full", async () => {
     for (const place of ["/tmp", "/home/ipybox", "/run/ipybox-kernels"]) {
       const code = `path = "${place}/big"
@@ -98,32 +117,62 @@ finally:
     await works();
   });
 
-  test("connects to the gateway's socket without end keeps nobody out", async () => {
+  test("holds connections to the host's sockets without end takes a bounded share, and keeps nobody out", async () => {
     const code = `held = []
-for _ in range(200):
-    held.append(socket.socket(socket.AF_UNIX))
-    held[-1].settimeout(2)
-    try: held[-1].connect("/run/ipybox/gateway.sock")
-    except OSError: break
-[one.close() for one in held]
+for name in ("gateway", "tools"):
+    for _ in range(500):
+        held.append(socket.socket(socket.AF_UNIX))
+        held[-1].settimeout(2)
+        try: held[-1].connect(f"/run/ipybox/{name}.sock")
+        except OSError: break
+import builtins
+builtins.held = held  # beyond this cell
 len(held)`;
     expect(await attacked.tries(code)).toMatch(/^succeeded/);
     await works();
+    expect(readdirSync(`/proc/${attacked.client.transport.pid ?? 0}/fd`).length).toBeLessThan(700);
+    await attacked.client.call("reset");
+    await works();
   });
 
-  test("writes 1 GB to the container's log leaves at most 1 MB of it", async () => {
-    const result = await attacked.client.cell(`block = b"x" * (1 << 16) + b"\\n"
-with open("/proc/1/fd/1", "wb", buffering=0) as log:
-    for _ in range(1 << 14): log.write(block)`);
-    // Not even that much: init is not dumpable, so its output can't be opened.
-    expect(textOf(result)).toContain("PermissionError");
-    const { LogPath } = await (await attacked.container()).inspect();
-    const size = Number(execFileSync("stat", ["-c", "%s", LogPath], { encoding: "utf8" }));
-    expect(size).toBeLessThan(1_100_000);
-    expect(await withoutWalls(attacked.image, `os.write(os.open("/proc/1/fd/1", os.O_WRONLY), b"")`)).toBe(
-      "succeeded: 0",
+  test("writes 1 GB to whatever leads to the container's log leaves at most 1 MB of it", async () => {
+    const result = await attacked.tries(
+      `def flood(path):
+    block = b"x" * (1 << 16) + b"\\n"
+    with open(path, "wb", buffering=0) as log:
+        for _ in range(1 << 14): log.write(block)
+failures = []
+for pid in (1, pid_of("gateway"), pid_of("fork_server"), os.getppid()):
+    for descriptor in (1, 2):
+        try: flood(f"/proc/{pid}/fd/{descriptor}")
+        except OSError as error: failures.append(type(error).__name__)
+failures`,
+      120,
     );
+    // Not even that much: none of them is dumpable, so their output can't be opened.
+    expect(result).toBe(`succeeded: [${Array.from({ length: 8 }, () => "'PermissionError'").join(", ")}]`);
+    expect((await logOf(await attacked.container())).length).toBeLessThan(1_100_000);
     await works();
+  });
+
+  test("and so would what reached the log, which is endless where it has no limit", async () => {
+    const { HostConfig } = await (await attacked.container()).inspect();
+    const sizeWith = async (LogConfig?: Docker.HostConfig["LogConfig"]) => {
+      const container = await docker.createContainer({
+        Image: attacked.image,
+        Entrypoint: ["sh", "-c", "head -c 2097152 /dev/zero | tr '\\0' x | fold -w 1000"],
+        HostConfig: { NetworkMode: "none", ...(LogConfig && { LogConfig }) },
+      });
+      try {
+        await container.start();
+        await container.wait();
+        return (await logOf(container)).length;
+      } finally {
+        await container.remove({ force: true });
+      }
+    };
+    expect(await sizeWith(HostConfig.LogConfig)).toBeLessThan(1_500_000);
+    expect(await sizeWith()).toBeGreaterThan(2_097_152);
   });
 
   test("leaves no core file of a crash", async () => {
@@ -132,3 +181,62 @@ with open("/proc/1/fd/1", "wb", buffering=0) as log:
     expect(await attacked.tries(`glob.glob("core*") + glob.glob("/tmp/core*")`)).toBe("succeeded: []");
   });
 });
+
+describe("the host's disk: what would fill it is stopped in time", () => {
+  const SIZE_MB = 1150;
+
+  test.runIf(process.getuid?.() === 0)("a cell, through the workspace; another file system needs root", async () => {
+    using disk = new SmallDisk(SIZE_MB);
+    using directory = new TestDirectory();
+    await using client = await TestClient.connect({ bin: inject("ipyboxBin"), directory, workspace: disk.path });
+    const bomb = await client.cell(`kept = 1
+with open("big", "wb") as file:
+    while True: file.write(bytes(1 << 22)); file.flush()`);
+    expect(textOf(bomb)).toMatch(
+      /\[Less than 1 GB of disk space is free: the cell was interrupted; variables are kept\]$/,
+    );
+    expect(statfsSync(disk.path).bavail).toBeGreaterThan(0);
+    // What was full before is not the next cell's doing: it may write a little, and tidy up.
+    expect(await client.text(`_ = open("small", "wb").write(bytes(1 << 20)); kept`)).toBe("1");
+  });
+
+  test("a build, through the volume of packages, whatever it does to the installer", async () => {
+    await using session = await SessionUnderAttack.open({ prepare: makeSmallVolume });
+    await session.client.text(MAKE_BOMB);
+    const result = await session.client.call("install_package", { package_name: "./bomb" });
+    expect(errorCodeOf(result)).toBe("disk-full");
+    expect(textOf(result)).toContain("nothing was changed");
+    expect(await session.tries(`os.listdir("/opt/ipybox/packages")`)).toBe("succeeded: []");
+  });
+
+  /** A package volume of the workspace's name, on a file system of its own. */
+  function makeSmallVolume(workspace: string): Promise<unknown> {
+    const key = createHash("sha256").update(workspace).digest("hex").slice(0, 16);
+    const owner = process.getuid?.() === 0 ? 1000 : process.getuid?.();
+    return docker.createVolume({
+      Name: `ipybox-packages-${key}`,
+      DriverOpts: { type: "tmpfs", device: "tmpfs", o: `size=${SIZE_MB}m,uid=${owner},gid=${owner},mode=755` },
+      Labels: { "io.ipybox.workspace": workspace },
+    });
+  }
+});
+
+/** A source tree whose build fills the disk, and stops the one that could stop it. */
+const MAKE_BOMB = String.raw`
+import os
+os.makedirs("bomb", exist_ok=True)
+open("bomb/pyproject.toml", "w").write('[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n[project]\nname = "bomb"\nversion = "1"\n')
+open("bomb/backend.py", "w").write('''
+import glob, os, signal
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    for path in glob.glob("/proc/[0-9]*"):
+        pid = int(path.split("/")[2])
+        if pid not in (1, os.getpid()): os.kill(pid, signal.SIGSTOP)
+    os.mkdir("locked")
+    with open("locked/big", "wb") as file:
+        os.chmod("locked", 0)
+        while True:
+            file.write(bytes(1 << 22))
+            file.flush()
+''')
+`;

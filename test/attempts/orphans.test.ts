@@ -1,9 +1,10 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
+import { promisify } from "node:util";
 
 import { afterEach, beforeEach, describe, expect, inject, test } from "vitest";
 
@@ -173,6 +174,27 @@ require("node:fs").writeFileSync(process.argv[1], "")`;
     await victim.kill();
     await expect.poll(() => victim.leftovers(), { timeout: GONE_WITHIN_MS }).toEqual([]);
   });
+});
+
+test("a server that stands still for a while, as on a machine that sleeps, loses neither its sandbox nor its cell", async () => {
+  const answered = victim.call("execute_ipython_cell", {
+    code: `import os, time
+open("begun", "w").close()
+while not os.path.exists("go on"): time.sleep(0.05)
+6 * 7`,
+  });
+  await made("begun");
+  victim.server.kill("SIGSTOP");
+  // Another server starts, sweeps, and has a whole session meanwhile; what is asked for by hand is swept as well.
+  await using other = await SessionUnderAttack.open();
+  await promisify(execFile)(inject("ipyboxBin"), ["prune"], {
+    cwd: other.workspace,
+    env: baseEnvironment(other.directory),
+  });
+  expect(await containersOf(victim.workspace)).toHaveLength(1);
+  writeFileSync(join(victim.workspace, "go on"), "");
+  victim.server.kill("SIGCONT");
+  expect(await answered).toContain('"text":"42"');
 });
 
 describe("a client that is killed", () => {

@@ -1,5 +1,7 @@
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -10,6 +12,12 @@ import { errorCodeOf, textOf } from "../helpers/client.ts";
 import { SessionUnderAttack } from "./session-under-attack.ts";
 
 const PASSWORD = "password-of-the-index";
+const sha256 = (content: Buffer) => createHash("sha256").update(content).digest("hex");
+/** What the index offers: the second was exchanged after its hash was published. */
+const WHEELS: Readonly<Record<string, { readonly content: Buffer; readonly sha256: string }>> = {
+  honest: { content: makeWheel("honest"), sha256: sha256(makeWheel("honest")) },
+  exchanged: { content: makeWheel("exchanged"), sha256: sha256(makeWheel("honest")) },
+};
 /** What was asked for, of the user's index and of a server that nobody allowed. */
 const asked: string[] = [];
 let index: Server;
@@ -17,7 +25,12 @@ let attacked: SessionUnderAttack;
 beforeAll(async () => {
   index = createServer((request, response) => {
     asked.push(request.url ?? "");
-    response.writeHead(404).end();
+    const [, kind, name = ""] = (request.url ?? "").split("/");
+    const wheel = WHEELS[name.replace(/-1-py3-none-any.whl$/, "")];
+    if (wheel === undefined) response.writeHead(404).end();
+    else if (kind === "files") response.end(wheel.content);
+    else
+      response.end(`<a href="/files/${name}-1-py3-none-any.whl#sha256=${wheel.sha256}">${name}-1-py3-none-any.whl</a>`);
   });
   index.listen(0, "127.0.0.1");
   await once(index, "listening");
@@ -74,8 +87,16 @@ describe("a package that is built: its build", () => {
     }
   });
 
-  test("shares no cache with other installs", () => {
+  test("shares no cache with other installs, and the one on the host takes nothing from it", async () => {
     expect(loot["caches"]).toMatch(/^succeeded: \[\]$/);
+    expect(loot["writes to the index"]).toBe(`succeeded: [405, 405, 405, 405, 404, 404, 404]`);
+    expect(textOf(await install("honest"))).toContain("Installed honest 1");
+    expect(await attacked.client.text("import honest; honest.name")).toBe("'honest'");
+    const result = await install("exchanged");
+    expect(errorCodeOf(result)).toBe("install-failed");
+    const cache = join(attacked.directory.path, "state/ipybox/wheels");
+    const kept = readdirSync(cache).map((name) => sha256(readFileSync(join(cache, name))));
+    expect(kept).toEqual([WHEELS["honest"]?.sha256]);
   });
 });
 
@@ -166,6 +187,22 @@ test("no credential of the index is anywhere in the workspace or in a cell's ans
   expect(readFileSync(join(attacked.workspace, ".env"), "utf8")).toBe("KEY=secret-of-the-workspace\n");
 });
 
+/** A wheel of one module that knows its name. */
+function makeWheel(name: string): Buffer {
+  const code = `import io, sys, zipfile
+name, out = sys.argv[1], io.BytesIO()
+with zipfile.ZipFile(out, "w") as archive:
+    for path, content in {
+        f"{name}.py": f"name = '{name}'",
+        f"{name}-1.dist-info/METADATA": f"Metadata-Version: 2.1\\nName: {name}\\nVersion: 1\\n",
+        f"{name}-1.dist-info/WHEEL": "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+        f"{name}-1.dist-info/RECORD": f"{name}.py,,\\n",
+    }.items():
+        archive.writestr(zipfile.ZipInfo(path), content)
+sys.stdout.buffer.write(out.getvalue())`;
+  return execFileSync("python3", ["-c", code, name]);
+}
+
 /** A source tree whose build attacks, and wheels with what must not be run or replaced. */
 const MAKE_PACKAGES = String.raw`
 import os, zipfile
@@ -181,7 +218,7 @@ wheel("shadow", {"shadow.py": "", "numpy/__init__.py": "evil = True", "json.py":
 os.makedirs("evil", exist_ok=True)
 open("evil/pyproject.toml", "w").write('[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n[project]\nname = "evil"\nversion = "1"\n')
 open("evil/backend.py", "w").write(r'''
-import ctypes, glob, json, os, pathlib, socket, urllib.request, zipfile
+import ctypes, glob, http.client, json, os, pathlib, socket, urllib.request, zipfile
 libc = ctypes.CDLL(None, use_errno=True)
 def tries(action):
     try:
@@ -207,12 +244,23 @@ def proxied(target):
 def checked(result):
     if result == -1: raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
+WRITES = [(method, "/index/0/simple/honest/") for method in ("PUT", "POST", "PATCH", "DELETE")] + [
+    ("GET", "/index/0/files/" + "0" * 32 + "/honest-1-py3-none-any.whl"), ("GET", "/index/0/files/../../../etc/passwd"),
+    ("GET", "http://example.org/index/0/simple/honest/")]
+def status(method, path):
+    """What the host's index proxy answers, through the forwarder."""
+    for line in open("/proc/net/tcp").read().splitlines()[1:]:
+        if line.split()[3] != "0A": continue
+        connection = http.client.HTTPConnection("127.0.0.1", int(line.split()[1].split(":")[1], 16), timeout=5)
+        connection.request(method, path, body=b"poison" if method != "GET" else None)
+        return connection.getresponse().status
 ATTEMPTS = {
     "environment": lambda: dict(os.environ),
     "files of ours": lambda: [(p, open(p, errors="replace").read()[:2000]) for p in glob.glob("/run/ipybox/*") + glob.glob(os.path.expanduser("~/.*")) + ["/etc/pip.conf", "/root/.netrc"] if os.path.isfile(p)],
     "command lines": lambda: [pathlib.Path(p).read_bytes().decode() for p in glob.glob("/proc/[0-9]*/cmdline")],
     "environments": lambda: [tries(pathlib.Path(p).read_text) for p in glob.glob("/proc/[0-9]*/environ")],
     "caches": lambda: [p for p in glob.glob("/opt/ipybox/packages/*cache*") + glob.glob("/run/ipybox/*cache*")],
+    "writes to the index": lambda: [status(method, path) for method, path in WRITES],
     "internet": lambda: connected(("1.1.1.1", 443)),
     "metadata": lambda: connected(("169.254.169.254", 80)),
     "dns": lambda: socket.getaddrinfo("example.org", 443),

@@ -1,4 +1,7 @@
 import { execFileSync } from "node:child_process";
+import { mkdtempSync, realpathSync, rmdirSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { text } from "node:stream/consumers";
 
 import Docker from "dockerode";
@@ -12,7 +15,7 @@ export interface AttackOptions {
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /** Fills the workspace before the server starts. */
-  readonly prepare?: (workspace: string, directory: TestDirectory) => void;
+  readonly prepare?: (workspace: string, directory: TestDirectory) => unknown;
 }
 
 /** A session whose cells try what they must not be able to do. */
@@ -35,7 +38,7 @@ export class SessionUnderAttack implements AsyncDisposable {
     const directory = new TestDirectory();
     try {
       const workspace = directory.make("workspace");
-      prepare?.(workspace, directory);
+      await prepare?.(workspace, directory);
       giveToCells(workspace);
       const client = await TestClient.connect({ bin: inject("ipyboxBin"), directory, workspace, args, env });
       await client.text("");
@@ -67,6 +70,20 @@ export class SessionUnderAttack implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.client[Symbol.asyncDispose]();
     this.directory[Symbol.dispose]();
+  }
+}
+
+/** A file system of its own in memory, for cells to write on. Making one needs root. */
+export class SmallDisk implements Disposable {
+  readonly path = realpathSync(mkdtempSync(join(tmpdir(), "test-ipybox-disk-")));
+
+  constructor(sizeMb: number) {
+    execFileSync("mount", ["-t", "tmpfs", "-o", `size=${sizeMb}m,uid=1000,gid=1000`, "tmpfs", this.path]);
+  }
+
+  [Symbol.dispose](): void {
+    execFileSync("umount", [this.path]);
+    rmdirSync(this.path);
   }
 }
 

@@ -11,7 +11,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import Docker from "dockerode";
 
 const SIDE_BY_SIDE = 4;
-const LONGEST_LIFE_MS = 9000;
 const GONE_WITHIN_MS = 5000;
 const count = Number(process.argv[2] ?? 200);
 const seed = Number(process.argv[3] ?? Date.now() % 1_000_000);
@@ -27,9 +26,11 @@ function random() {
 }
 
 const before = await inventory();
+/** So that about half of them get as far as their cells: several at a time take longer than one. */
+const longestLifeMs = 2 * timeOneCell();
 const descriptors = countDescriptors();
 const startedAt = Date.now();
-console.log(`${count} sessions, ${SIDE_BY_SIDE} at a time, seed ${seed}`);
+console.log(`${count} sessions of up to ${longestLifeMs / 1000} s, ${SIDE_BY_SIDE} at a time, seed ${seed}`);
 // Followed, not asked for at the end: the engine remembers few.
 const containersMade = await followCreations();
 const endings = {};
@@ -92,13 +93,20 @@ async function live(number) {
   for (const [index, [name, args]] of calls.entries()) {
     if (random() < 0.5) send({ id: index + 2, method: "tools/call", params: { name, arguments: args } });
   }
-  await Promise.race([sleep(random() * LONGEST_LIFE_MS), gone]);
+  await Promise.race([sleep(random() * longestLifeMs), gone]);
   const ending = ["SIGKILL", "SIGKILL", "SIGTERM", "SIGINT", "end of input"][Math.floor(random() * 5)];
   endings[ending] = (endings[ending] ?? 0) + 1;
   if (ending === "end of input") server.stdin.end();
   else server.kill(ending);
   const [code] = await gone;
   if (code === 2) throw new Error("the server refused its options");
+}
+
+function timeOneCell() {
+  const began = Date.now();
+  const options = { env: environment(), input: "1", stdio: ["pipe", "ignore", "inherit"] };
+  execFileSync(process.execPath, [bin, "run", "--workspace", join(directory, "w0"), "-"], options);
+  return Date.now() - began;
 }
 
 /** Counts the containers that are made for these sessions from now on; the result ends it and tells. */

@@ -10,6 +10,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { currentProcess, formatIdentity } from "../../../src/common/process-identity.ts";
 import { type DockerUnderTest, docker, GID, IMAGES_DIRECTORY, makeDockerUnderTest, UID } from "./docker-harness.ts";
+import { makeImagesDirectory } from "./fixture-image.ts";
 
 const signal = new AbortController().signal;
 const REPOSITORY = fileURLToPath(new URL("../../..", import.meta.url));
@@ -94,16 +95,31 @@ describe("orphans", () => {
 });
 
 describe("a server that is killed", () => {
-  it("leaves no container and no directory", async () => {
-    const build = await mkdtemp(join(REPOSITORY, "node_modules/.cache/ipybox-killed-"));
+  let build: string;
+  let runtimeDir: string;
+  beforeAll(async () => {
+    const cache = join(REPOSITORY, "node_modules/.cache");
+    await mkdir(cache, { recursive: true });
+    build = await mkdtemp(join(cache, "ipybox-killed-"));
     subject.stack.defer(() => rm(build, { recursive: true }));
     await promisify(execFile)("npx", ["tsc", "-p", "tsconfig.build.json", "--outDir", build], { cwd: REPOSITORY });
-    const spec = await subject.newSpec();
     await mkdir(subject.runtimeDir, { recursive: true });
-    const runtimeDir = await mkdtemp(join(subject.runtimeDir, "killed-"));
-    await writeFile(join(build, "server.js"), serverSource(spec, runtimeDir));
+    runtimeDir = await mkdtemp(join(subject.runtimeDir, "killed-"));
+  });
 
-    const server = spawn(process.execPath, [join(build, "server.js")], { stdio: ["ignore", "pipe", "inherit"] });
+  /** Runs `statement` on an engine in a process of its own. */
+  const startServer = async (options: object, statement: string) => {
+    const path = join(build, `server-${randomBytes(4).toString("hex")}.js`);
+    await writeFile(path, serverSource({ runtimeDir, ...options }, statement));
+    return spawn(process.execPath, [path], { stdio: ["ignore", "pipe", "inherit"] });
+  };
+
+  it("leaves no container and no directory", async () => {
+    const spec = await subject.newSpec();
+    const server = await startServer(
+      {},
+      `await engine.launch(${JSON.stringify(spec)}, { signal, onBridgeConnection: (stream) => stream.destroy() });`,
+    );
     await once(createInterface({ input: server.stdout }), "line");
     const removed = docker.getContainer(`ipybox-${spec.sessionId}`).wait({ condition: "removed" });
     expect(await readdir(runtimeDir)).toHaveLength(1);
@@ -114,24 +130,40 @@ describe("a server that is killed", () => {
     expect(performance.now() - killedAt).toBeLessThan(5000);
     expect(await names()).not.toContain(spec.sessionId);
   });
+
+  it("while it builds the image takes the build's container with it", async () => {
+    const word = `build-${randomBytes(8).toString("hex")}`;
+    const imagesDir = await makeImagesDirectory(subject.stack, {
+      Dockerfile: `ARG BASE_IMAGE\nFROM \${BASE_IMAGE}\nENTRYPOINT []\nRUN echo ${word}; sleep 600\n`,
+    });
+    const server = await startServer(
+      { imagesDir, baseImage: image },
+      "await engine.buildImage({ signal, onProgress: () => undefined });",
+    );
+    const building = async () =>
+      (await docker.listContainers({ all: true })).filter(({ Command }) => Command.includes(word));
+    await expect.poll(building, { timeout: 60_000 }).toMatchObject([{ State: "running" }]);
+    server.kill("SIGKILL");
+    await expect.poll(building, { timeout: 15_000 }).toEqual([]);
+  });
 });
 
-function serverSource(spec: object, runtimeDir: string): string {
+function serverSource(given: { readonly runtimeDir: string }, statement: string): string {
   const options = {
     baseImage: "debian:trixie-slim",
     uid: UID,
     gid: GID,
     limits: { memoryBytes: 1024 ** 3, cpus: 2, pids: 256, tmpBytes: 64 * 1024 ** 2 },
-    stateDir: join(runtimeDir, "..", "state"),
+    stateDir: join(given.runtimeDir, "..", "state"),
     imagesDir: IMAGES_DIRECTORY,
-    runtimeDir,
+    ...given,
   };
   return `
     import { createDockerEngine } from "./sandbox/engines.js";
     import { silentLogger } from "./common/logger.js";
     const engine = createDockerEngine({ ...${JSON.stringify(options)}, logger: silentLogger });
     const signal = new AbortController().signal;
-    await engine.launch(${JSON.stringify(spec)}, { signal, onBridgeConnection: (stream) => stream.destroy() });
+    ${statement}
     console.log("up");
   `;
 }
