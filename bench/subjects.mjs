@@ -32,6 +32,13 @@ export function ours() {
   };
 }
 
+/** Ours, with sandboxes that are reached over the exec link. */
+export function overExecLink(subject) {
+  if (!subject.isOurs) throw new NotThere("it has one link only");
+  const args = [BIN, "--log-level", "error", "--link", "exec"];
+  return { ...subject, open: (options) => subject.open({ ...options, args }) };
+}
+
 /** The original from PyPI, in a virtual environment under the user's cache directory that is made when it is not there. */
 export function peer() {
   const environment = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "ipybox-bench/peer");
