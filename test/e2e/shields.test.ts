@@ -105,7 +105,7 @@ describe("a masked file", () => {
     await using client = await open();
     await client.text("1");
     rmSync(client.at(".env"));
-    expect(textOf(await client.cell("open('.env', 'w')"))).toMatch(/Read-only|Permission denied/);
+    await client.cell("open('.env', 'w').write('PLANTED=1')"); // refused, or lost in the null device over the exec link
     expect(readFileSync(client.at(".env"), "utf8")).toBe("");
   });
 });
