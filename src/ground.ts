@@ -7,12 +7,14 @@ import { runtimeDirectory, stateDirectory } from "./config/directories.ts";
 import type { Config } from "./config/options.ts";
 import { readServersFile } from "./config/servers-file.ts";
 import { kernelEnvironment, mergeVariables } from "./config/variables.ts";
+import { parseAllowRule } from "./egress/allow-list.ts";
 import { resolveEndpoint } from "./sandbox/engine-endpoint.ts";
 import type { ForbiddenPlaces } from "./workspace/dangerous-directories.ts";
 import { readEnvFile } from "./workspace/env-file.ts";
 import { checkMount, type Mount, parseMount, refuseReplaceableSources } from "./workspace/mounts.ts";
+import { assertBelowWorkspace } from "./workspace/shield-rules.ts";
 import { decideOwner, type Owner } from "./workspace/owner.ts";
-import { openWorkspace, type Workspace } from "./workspace/workspace.ts";
+import { locateWorkspace, openWorkspace, type Workspace } from "./workspace/workspace.ts";
 
 /** What a session stands on. Nothing of it is running yet, and it loads fast: what is slow to load is in app.ts. */
 export interface Ground {
@@ -35,10 +37,9 @@ export interface Ground {
 export async function layGround(config: Config, onLog?: (record: LogRecord) => void): Promise<Ground> {
   const servers = config.mcpConfig === undefined ? new Map<string, unknown>() : readServersFile(config.mcpConfig);
   const logger = createLogger({ level: config.logLevel, format: config.logFormat, ...(onLog && { onRecord: onLog }) });
-  const opening = openConfiguredWorkspace(config);
-  const checking = config.mount.map(async (mount) => checkMount(parseMount(mount, process.cwd()), forbiddenPlaces()));
-  await refuseAllAtOnce([opening, ...checking]);
-  const [workspace, mounts] = [await opening, await Promise.all(checking)];
+  await refuseAllAtOnce(checksOf(config));
+  const workspace = await openConfiguredWorkspace(config);
+  const mounts = await Promise.all(checkMounts(config.mount));
   refuseReplaceableSources(mounts, workspace.path);
   const owner = ownerOf(workspace);
   if (owner.warning !== undefined) logger.warn(owner.warning);
@@ -46,6 +47,39 @@ export async function layGround(config: Config, onLog?: (record: LogRecord) => v
   const variables = async () => mergeVariables(process.env, await readEnvFile(envFile));
   kernelEnvironment(await variables()); // names that can't be are reported at the start, not at the first cell
   return { config, workspace, owner, mounts, servers, variables, logger };
+}
+
+/**
+ * What {@link layGround} would say of a configuration, which may be incomplete: for one that is refused already, so that
+ * the user is told everything at once. Makes nothing.
+ */
+export async function findGroundProblems(config: Partial<Config>): Promise<string[]> {
+  const refusal = await refuseAllAtOnce(checksOf(config)).catch((error: unknown) => error);
+  if (refusal === undefined) return [];
+  if (!(refusal instanceof IpyboxError)) throw refusal as Error; // whatever was thrown
+  return refusal.message.split("\n");
+}
+
+/** What can be said of a configuration before anything is made or started. */
+function checksOf(config: Partial<Config>): Promise<unknown>[] {
+  const { workspace = ".", mount = [], allowDomain = [], allowPrivate = [], protect = [], unprotect = [] } = config;
+  const located = locateWorkspace(workspace, { cwd: process.cwd(), ...forbiddenPlaces() });
+  const inWorkspace = (option: string) => async (path: string) => {
+    const real = await located.catch(() => undefined); // it is complained of by itself
+    if (real !== undefined) assertBelowWorkspace(option, path, real);
+  };
+  return [
+    located,
+    ...checkMounts(mount),
+    ...allowDomain.map(async (host) => Promise.resolve(parseAllowRule(host, "--allow-domain"))),
+    ...allowPrivate.map(async (host) => Promise.resolve(parseAllowRule(host, "--allow-private"))),
+    ...protect.map(inWorkspace("--protect")),
+    ...unprotect.map(inWorkspace("--unprotect")),
+  ];
+}
+
+function checkMounts(mounts: readonly string[]): Promise<Mount>[] {
+  return mounts.map(async (mount) => checkMount(parseMount(mount, process.cwd()), forbiddenPlaces()));
 }
 
 /** Rejects with the problems of all checks, a line each: nobody wants to mend them one by one. */

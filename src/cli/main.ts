@@ -3,7 +3,7 @@ import { IpyboxError, messageOf } from "../common/errors.ts";
 import { restoreInitialEnvironment } from "../config/initial-environment.ts";
 import { loadConfig } from "../config/load.ts";
 import { VERSION } from "../version.ts";
-import { parseCommandLine } from "./command-line.ts";
+import { optionsOf, parseCommandLine } from "./command-line.ts";
 import { type Command, COMMANDS } from "./commands.ts";
 import { usageOf } from "./usage.ts";
 
@@ -29,9 +29,12 @@ async function runCommand(command: Command, args: readonly string[]): Promise<nu
   if (own["help"] !== undefined) return print(usageOf(command, command.summary));
   const configFile = typeof own["config"] === "string" ? own["config"] : undefined;
   const loaded = loadConfig({ flags, env: process.env, configFile });
-  const all = [...problems, ...(loaded.problems ?? [])];
-  const help = `ipybox ${command.name} --help`;
-  if (loaded.config === undefined || all.length > 0) return complain(all, help);
+  if (loaded.config === undefined || problems.length > 0) {
+    const { findGroundProblems } = await import("../ground.ts");
+    const hasGround = optionsOf(command.name).includes("mount");
+    const ofGround = hasGround ? await findGroundProblems(loaded.config ?? loaded.sound) : [];
+    return complain([...problems, ...(loaded.problems ?? []), ...ofGround], `ipybox ${command.name} --help`);
+  }
   try {
     return await command.run({ config: loaded.config, own, operand });
   } catch (error) {

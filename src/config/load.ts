@@ -18,7 +18,12 @@ export interface ConfigSources {
 
 export type LoadedConfig =
   | { readonly config: Config; readonly problems?: undefined }
-  | { readonly config?: undefined; readonly problems: readonly string[] };
+  | {
+      readonly config?: undefined;
+      readonly problems: readonly string[];
+      /** The options that are right by themselves. */
+      readonly sound: Partial<Config>;
+    };
 
 /** Flag beats environment beats file beats default; every problem of every source is listed at once. */
 export function loadConfig(sources: ConfigSources): LoadedConfig {
@@ -35,8 +40,9 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
     if (parsed.success) values[name] = parsed.data;
     else problems.push(...parsed.error.issues.map((issue) => `${origin}: ${issue.message}`));
   }
-  problems.push(...findPathProblems(values as Partial<Config>)); // what is there was checked by its own schema
-  if (problems.length > 0) return { problems };
+  const sound = values as Partial<Config>; // what is there was checked by its own schema
+  problems.push(...findPathProblems(sound));
+  if (problems.length > 0) return { problems, sound };
   values.allowWorkspaceUpstream ??= false;
   return { config: values as Config }; // every name of the table was set above, by its own schema
 }

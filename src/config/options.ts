@@ -24,14 +24,22 @@ export type CommandName = "serve" | "run" | "build" | "doctor" | "ps" | "prune" 
 
 const BINARY_UNITS = { b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 } as const;
 
-/** `512m`, `2g`, `1.5g`: bytes in powers of 1024, as Docker reads them. */
-const bytes = z.string({ error: "must be a size such as 512m or 2g" }).transform((text, context) => {
-  const [, number, unit] = /^(\d+(?:\.\d+)?)([bkmgt])?i?b?$/i.exec(text.trim()) ?? [];
-  const size = Math.round(Number(number) * BINARY_UNITS[(unit?.toLowerCase() ?? "b") as keyof typeof BINARY_UNITS]);
-  if (Number.isSafeInteger(size) && size > 0) return size;
-  context.addIssue({ code: "custom", message: `must be a size such as 512m or 2g, not "${text}"` });
-  return z.NEVER;
-});
+/** `512m`, `2g`, `1.5g`: bytes in powers of 1024, as Docker reads them; a bare number is bytes. */
+const bytes = (atLeast: { readonly size: number; readonly text: string }) =>
+  z.string({ error: "must be a size such as 512m or 2g" }).transform((text, context) => {
+    const [, number, unit] = /^(\d+(?:\.\d+)?)([bkmgt])?i?b?$/i.exec(text.trim()) ?? [];
+    const size = Math.round(Number(number) * BINARY_UNITS[(unit?.toLowerCase() ?? "b") as keyof typeof BINARY_UNITS]);
+    if (Number.isSafeInteger(size) && size >= atLeast.size) return size;
+    const wanted = Number.isSafeInteger(size)
+      ? `must be at least ${atLeast.text}`
+      : "must be a size such as 512m or 2g";
+    context.addIssue({ code: "custom", message: `${wanted}, not "${text}"` });
+    return z.NEVER;
+  });
+
+/** What the engine takes at the least. */
+const MEMORY_FLOOR = { size: 6 * 2 ** 20, text: "6m" };
+const TMP_FLOOR = { size: 2 ** 20, text: "1m" };
 
 const positive = (kind: "number" | "integer") =>
   z.union([z.string(), z.number()], { error: `must be a positive ${kind}` }).transform((value, context) => {
@@ -125,7 +133,7 @@ export const OPTIONS = {
     help: "Base of the kernel image: Debian 12 or newer, or a derivative with apt",
     commands: WITH_ENGINE,
   }),
-  memory: option(bytes, {
+  memory: option(bytes(MEMORY_FLOOR), {
     value: "SIZE",
     default: "2g",
     help: "Memory limit of a sandbox, without swap",
@@ -138,7 +146,12 @@ export const OPTIONS = {
     help: "Limit of processes and threads in a sandbox",
     commands: ["run"],
   }),
-  tmpSize: option(bytes, { value: "SIZE", default: "512m", help: "Size of /tmp in a sandbox", commands: ["run"] }),
+  tmpSize: option(bytes(TMP_FLOOR), {
+    value: "SIZE",
+    default: "512m",
+    help: "Size of /tmp in a sandbox",
+    commands: ["run"],
+  }),
   runtime: option(text, {
     value: "NAME",
     defaultText: "the engine's",

@@ -1,5 +1,6 @@
 import { realpath, stat } from "node:fs/promises";
 import { basename, relative, resolve, sep } from "node:path";
+import { IpyboxError } from "../common/errors.ts";
 import { isWithin } from "./dangerous-directories.ts";
 import { matchesGlob } from "./glob.ts";
 import { type EntryKind, Walk } from "./walk.ts";
@@ -66,6 +67,15 @@ export class ShieldRules {
   #masksByGlob(path: string): boolean {
     return this.#mask.some((glob) => matchesGlob(glob, relative(this.workspace, path)));
   }
+}
+
+/** Throws `invalid-configuration` for a path of `option` that is not below the workspace. */
+export function assertBelowWorkspace(option: string, path: string, workspace: string): void {
+  const place = resolve(workspace, path);
+  if (place !== workspace && isWithin(place, workspace)) return;
+  throw new IpyboxError("invalid-configuration", `${option}: ${path} does not lie below the workspace`, {
+    hint: "Give a path below the workspace, absolute or relative to it",
+  });
 }
 
 /** `.env` and `.env.*`, but for the examples that projects publish. */

@@ -24,23 +24,26 @@ export interface Workspace {
  * `invalid-workspace`.
  */
 export async function openWorkspace(path: string, options: OpenWorkspaceOptions): Promise<Workspace> {
-  const requested = resolve(options.cwd, path);
-  const exists = await lstat(requested).then(
-    () => true,
-    () => false,
-  );
-  const real = await orRefuse(requested, () => (exists ? realpath(requested) : realPathToBe(requested)));
-  await refuseDangerousDirectory(real, "workspace", options);
-  const info = await orRefuse(requested, async () => {
-    if (!exists) await mkdir(real);
+  const real = await locateWorkspace(path, options);
+  const info = await orRefuse(real, async () => {
+    await mkdir(real, { recursive: true });
     return await stat(real);
   });
-  if (!info.isDirectory()) {
+  return { path: real, key: workspaceKey(real), uid: info.uid, gid: info.gid };
+}
+
+/** The real path of the directory to share, which may have to be made yet. Rejects as {@link openWorkspace} does. */
+export async function locateWorkspace(path: string, options: OpenWorkspaceOptions): Promise<string> {
+  const requested = resolve(options.cwd, path);
+  const info = await lstat(requested).catch(() => undefined);
+  const real = await orRefuse(requested, () => (info ? realpath(requested) : realPathToBe(requested)));
+  await refuseDangerousDirectory(real, "workspace", options);
+  if (info && !(await orRefuse(requested, () => stat(real))).isDirectory()) {
     throw new IpyboxError("invalid-workspace", `The workspace ${requested} is no directory`, {
       hint: "Give a directory as --workspace",
     });
   }
-  return { path: real, key: workspaceKey(real), uid: info.uid, gid: info.gid };
+  return real;
 }
 
 /** The key of a workspace by its real path. */

@@ -88,9 +88,10 @@ describe("the end of a server", () => {
 describe("the command line", () => {
   test.for([
     [
-      ["--bogus", "--memory", "lots"],
-      ["--bogus", "--memory"],
+      ["--bogus", "--memory", "lots", "--workspace", "/", "--mount", "/etc", "--allow-domain", "http://x"],
+      ["--bogus", "--memory", "whole file system", "--mount", "--allow-domain"],
     ],
+    [["--protect", "../elsewhere", "--memory", "5"], ["../elsewhere", "at least 6m"]],
     [["--workspace", "/no/such/parent"], ["/no/such/parent"]],
     [["--workspace", "/"], ["whole file system"]],
     [["--mcp-config", "/no/such/file.json"], ["/no/such/file.json"]],

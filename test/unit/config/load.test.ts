@@ -92,7 +92,7 @@ describe("loadConfig", () => {
     ["512m", 512 * 2 ** 20],
     ["1.5g", 1.5 * 2 ** 30],
     ["2GiB", 2 * 2 ** 30],
-    ["1048576", 2 ** 20],
+    ["8388608", 2 ** 23],
   ] as const)("reads the size %s", ([text, bytes]) => {
     expect(loadConfig({ flags: { memory: text }, env: env() }).config?.memory).toBe(bytes);
   });
