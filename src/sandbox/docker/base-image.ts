@@ -101,7 +101,6 @@ async function bootstrap(
     if (tail.length > KEPT_LINES) tail.shift();
     options.onProgress({ message: line.replace(/^\[base\] /, "") });
   });
-  const [repo = "", version = ""] = tag.split(":");
   const tar = new PassThrough();
   const results = await Promise.allSettled([
     exitOf(child),
@@ -110,7 +109,7 @@ async function bootstrap(
       .ask(
         client.api.importImage(
           tar,
-          { repo, tag: version, changes: [`LABEL ${LABEL.image}=base`, 'CMD ["bash"]'] },
+          { repo: tag, changes: [`LABEL ${LABEL.image}=base`, 'CMD ["bash"]'] },
           options.signal,
         ),
       )

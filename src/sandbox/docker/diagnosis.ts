@@ -6,6 +6,14 @@ import { bootstrapTag, hasImage } from "./base-image.ts";
 import { readCaBundle } from "../build-host.ts";
 import type { DockerClient } from "./client.ts";
 import type { SandboxLimits } from "./isolation.ts";
+import {
+  type EngineTraits,
+  hasSecurityOption,
+  type InsideUser,
+  limitsWithoutEffect,
+  readTraits,
+  userInside,
+} from "./dialect.ts";
 import { type KernelImageOptions, kernelImageTag } from "./kernel-image.ts";
 import type { LinkName } from "./link-choice.ts";
 
@@ -19,17 +27,6 @@ export interface DiagnosisOptions extends KernelImageOptions {
 /** API version of Docker Engine 20.10. */
 const MIN_API = [1, 41] as const;
 
-const infoSchema = z.object({
-  NCPU: z.number(),
-  MemTotal: z.number(),
-  MemoryLimit: z.boolean().default(false),
-  PidsLimit: z.boolean().default(false),
-  CpuCfsQuota: z.boolean().default(false),
-  CgroupVersion: z.string().default("1"),
-  SecurityOptions: z.array(z.string()).nullable().default([]),
-});
-type EngineInfo = z.infer<typeof infoSchema>;
-
 const versionSchema = z.object({ Version: z.string(), ApiVersion: z.string() });
 
 /** What `ipybox doctor` says about a Docker Engine. Never rejects: what can't be checked is a failure. */
@@ -39,8 +36,8 @@ export async function diagnoseDocker(client: DockerClient, options: DiagnosisOpt
   const image = await attempt("image", () => checkImage(client, options));
   return [
     engine,
-    await attempt("limits", async () => checkLimits(await readInfo(client), options)),
-    await attempt("user", async () => checkUser(await readInfo(client), options)),
+    await attempt("limits", async () => checkLimits(await readTraits(client), options)),
+    await attempt("user", async () => checkUser(await readTraits(client), options)),
     await attempt("certificates", () => checkCertificates(options)),
     image,
     image.status === "ok"
@@ -73,23 +70,18 @@ async function checkEngine(client: DockerClient): Promise<Diagnosis> {
     : { name: "engine", status: "ok", detail };
 }
 
-async function readInfo(client: DockerClient): Promise<EngineInfo> {
-  return infoSchema.parse(await client.ask(client.api.info()));
-}
-
-function checkLimits(info: EngineInfo, { limits }: DiagnosisOptions): Diagnosis {
+function checkLimits(traits: EngineTraits, { limits }: DiagnosisOptions): Diagnosis {
   const problems = [
-    ...(info.MemoryLimit ? [] : ["memory is not limited"]),
-    ...(info.PidsLimit ? [] : ["the number of processes is not limited"]),
-    ...(info.CpuCfsQuota ? [] : ["CPU time is not limited"]),
-    ...(isRootless(info) && info.CgroupVersion === "1"
-      ? ["rootless on cgroup v1: the engine ignores every limit"]
-      : []),
-    ...(hasOption(info, "seccomp") ? [] : ["the engine applies no seccomp profile"]),
-    ...(limits.memoryBytes > info.MemTotal ? ["the memory limit is more than the engine has"] : []),
+    ...limitsWithoutEffect(traits),
+    ...(hasSecurityOption(traits, "seccomp") ? [] : ["the engine applies no seccomp profile"]),
+    ...(limits.memoryBytes > traits.MemTotal ? ["the memory limit is more than the engine has"] : []),
   ];
   return problems.length === 0
-    ? { name: "limits", status: "ok", detail: `memory, CPU and processes are limited (cgroup v${info.CgroupVersion})` }
+    ? {
+        name: "limits",
+        status: "ok",
+        detail: `memory, CPU and processes are limited (cgroup v${traits.CgroupVersion})`,
+      }
     : {
         name: "limits",
         status: "warn",
@@ -98,9 +90,13 @@ function checkLimits(info: EngineInfo, { limits }: DiagnosisOptions): Diagnosis 
       };
 }
 
-function checkUser(info: EngineInfo, { uid, gid }: DiagnosisOptions): Diagnosis {
+function checkUser(traits: EngineTraits, owner: InsideUser): Diagnosis {
+  const { uid, gid } = userInside(traits, owner);
   const detail = `cells run as ${uid}:${gid}`;
-  if (hasOption(info, "rootless") || hasOption(info, "userns")) {
+  if (traits.rootless) {
+    return { name: "user", status: "ok", detail: `${detail}, which is the engine's own user ${owner.uid} on the host` };
+  }
+  if (hasSecurityOption(traits, "userns")) {
     return {
       name: "user",
       status: "warn",
@@ -130,7 +126,7 @@ async function checkCertificates({ env }: DiagnosisOptions): Promise<Diagnosis> 
 }
 
 async function checkImage(client: DockerClient, options: DiagnosisOptions): Promise<Diagnosis> {
-  const tag = await kernelImageTag(options);
+  const tag = await kernelImageTag({ ...options, ...userInside(await readTraits(client), options) });
   if (await hasImage(client, tag)) return { name: "image", status: "ok", detail: `${tag} is there` };
   const remedy = "Run `ipybox build`, or let the first start build it.";
   if (options.image !== undefined) {
@@ -186,13 +182,4 @@ async function checkLink({ trySandbox }: DiagnosisOptions): Promise<Diagnosis> {
   const duration = formatDuration(performance.now() - startedAt);
   const means = { socket: "a shared directory", exec: "the engine's own streams" }[link];
   return { name: "link", status: "ok", detail: `${link}: a sandbox started and answered over ${means} in ${duration}` };
-}
-
-function isRootless(info: EngineInfo): boolean {
-  return hasOption(info, "rootless");
-}
-
-/** Security options read `name=seccomp,profile=default`. */
-function hasOption(info: EngineInfo, name: string): boolean {
-  return (info.SecurityOptions ?? []).some((option) => option.split(",").includes(`name=${name}`));
 }

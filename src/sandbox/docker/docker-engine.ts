@@ -17,6 +17,7 @@ import type {
   TaskResult,
   TaskSpec,
 } from "../engine.ts";
+import type { ShieldedPlace } from "../link/control-connection.ts";
 import { RunRoot } from "../link/run-directory.ts";
 import { orAborted } from "../or-aborted.ts";
 import { untilReady } from "../readiness.ts";
@@ -24,6 +25,7 @@ import { SharedPreparation } from "../shared-preparation.ts";
 import { bootstrapTag } from "./base-image.ts";
 import { createDockerClient, type DockerClient } from "./client.ts";
 import { diagnoseDocker } from "./diagnosis.ts";
+import { type EngineTraits, limitsWithoutEffect, readTraits, userInside } from "./dialect.ts";
 import { listSandboxes, pruneEngine, removeOrphans } from "./inventory.ts";
 import type { SandboxLimits } from "./isolation.ts";
 import { ExecLink } from "./exec-link.ts";
@@ -66,7 +68,7 @@ export class DockerEngine implements AdministeredEngine {
   /** What has to be gone before this engine is: launches that unwind, and sandboxes. */
   readonly #launches = new Set<Promise<unknown>>();
   readonly #running = new Set<AsyncDisposable>();
-  #engineCpus: number | undefined;
+  #traits: Promise<EngineTraits> | undefined;
   #ownMounts: Promise<readonly OwnMount[] | undefined> | undefined;
 
   constructor(options: DockerEngineOptions) {
@@ -82,7 +84,9 @@ export class DockerEngine implements AdministeredEngine {
       stateDir: options.stateDir,
       logger: options.logger,
     });
-    this.#image = new SharedPreparation((prepare) => ensureKernelImage(this.#client, this.#imageOptions, prepare));
+    this.#image = new SharedPreparation(async (prepare) =>
+      ensureKernelImage(this.#client, await this.#toImageOptions(), prepare),
+    );
   }
 
   async prepare(options: PrepareOptions): Promise<void> {
@@ -95,11 +99,12 @@ export class DockerEngine implements AdministeredEngine {
 
   async launch(spec: SandboxSpec, options: LaunchOptions): Promise<Sandbox> {
     const started = await this.#track(options.signal, (signal) => this.#startSession(spec, { ...options, signal }));
+    const { uid } = await this.#userInside();
     // Whoever ended it, what was made for it goes with it.
     void started.exited.then(() => undo(started, this.#options.logger));
     return {
       id: spec.sessionId,
-      workspacePath: workspacePathInside(spec.workspace.path, this.#options.uid),
+      workspacePath: workspacePathInside(spec.workspace.path, uid),
       connectGateway: (connect) => started.dock.connectGateway(connect),
       exited: started.exited,
       pause: () => started.pause(),
@@ -110,11 +115,12 @@ export class DockerEngine implements AdministeredEngine {
 
   async runTask(spec: TaskSpec, options: TaskOptions): Promise<TaskResult> {
     return await this.#track(options.signal, async (signal) => {
+      const { uid } = await this.#userInside();
       await using started = await this.#start(signal, {
         id: `${spec.sessionId}-${randomBytes(4).toString("hex")}`,
         role: "installer",
         spec,
-        mission: { mode: "task", module: spec.module, args: spec.args, shields: this.#shieldsOf("installer", spec) },
+        mission: { mode: "task", module: spec.module, args: spec.args, shields: shieldsOf("installer", spec, uid) },
         onEgressConnection: options.onEgressConnection,
         onOutput: options.onOutput,
       });
@@ -138,11 +144,12 @@ export class DockerEngine implements AdministeredEngine {
   async prune(options: { readonly all: boolean }): Promise<PruneReport> {
     const { baseImage: reference, imagesDir } = this.#options;
     const base = await bootstrapTag({ reference, imagesDir, env: this.#imageOptions.env });
-    const kernel = await kernelImageTag(this.#imageOptions);
+    const imageOptions = await this.#toImageOptions();
+    const kernel = await kernelImageTag(imageOptions);
     return await pruneEngine(this.#client, {
       all: options.all,
       currentImages: base === undefined ? [kernel] : [kernel, base],
-      userLabel: userLabel(this.#options),
+      userLabel: userLabel(imageOptions),
       machine: this.#self.machine,
     });
   }
@@ -177,6 +184,7 @@ export class DockerEngine implements AdministeredEngine {
 
   async #startSession(spec: SandboxSpec, options: LaunchOptions): Promise<StartedSandbox> {
     const { signal, egress, onBridgeConnection } = options;
+    const { uid } = await this.#userInside();
     const started = await this.#start(signal, {
       id: spec.sessionId,
       role: "session",
@@ -184,8 +192,8 @@ export class DockerEngine implements AdministeredEngine {
       mission: {
         mode: "session",
         token: randomBytes(16).toString("hex"),
-        workspace: workspacePathInside(spec.workspace.path, this.#options.uid),
-        shields: this.#shieldsOf("session", spec),
+        workspace: workspacePathInside(spec.workspace.path, uid),
+        shields: shieldsOf("session", spec, uid),
         ...(egress && { egress: { caBundle: egress.caBundle } }),
       },
       onBridgeConnection,
@@ -207,14 +215,15 @@ export class DockerEngine implements AdministeredEngine {
     const workspace =
       ownMounts === undefined ? given.spec.workspace : toEngineWorkspace(given.spec.workspace, ownMounts);
     const plan = { ...given, spec: { ...given.spec, workspace } };
-    const [image, engineCpus] = await Promise.all([
+    const [image, traits, user] = await Promise.all([
       this.buildImage({ signal, onProgress: () => undefined }),
-      this.#countCpus(),
+      this.#findTraits(),
+      this.#userInside(),
       this.#makePackageVolume(plan.spec),
     ]);
-    const { uid, gid, limits, runtime, gpus, logger } = this.#options;
+    const { limits, runtime, gpus, logger } = this.#options;
     const owner = formatIdentity(this.#self);
-    const container = { image, owner, uid, gid, limits, engineCpus, runtime, gpus, ownMounts };
+    const container = { image, owner, ...user, limits, traits, runtime, gpus, ownMounts };
     const started = await this.#link.start((link) =>
       startSandbox(plan, { client: this.#client, link, container, signal, logger }),
     );
@@ -245,10 +254,6 @@ export class DockerEngine implements AdministeredEngine {
     return started.linkName;
   }
 
-  #shieldsOf(role: SandboxRole, { workspace, mounts }: SandboxSpec) {
-    return toShieldedPlaces({ role, workspace, extra: mounts, uid: this.#options.uid });
-  }
-
   /** Creating a volume that exists is no error, so two servers may do this at once. */
   async #makePackageVolume(spec: SandboxSpec): Promise<void> {
     const { key, path } = spec.workspace;
@@ -265,13 +270,34 @@ export class DockerEngine implements AdministeredEngine {
     return this.#ownMounts;
   }
 
-  async #countCpus(): Promise<number> {
-    if (this.#engineCpus !== undefined) return this.#engineCpus;
-    const info: unknown = await this.#client.ask(this.#client.api.info());
-    const count = typeof info === "object" && info !== null && "NCPU" in info ? info.NCPU : undefined;
-    this.#engineCpus = typeof count === "number" && count > 0 ? count : Infinity;
-    return this.#engineCpus;
+  /** Asked once; a limit that the engine does not apply is said then. */
+  #findTraits(): Promise<EngineTraits> {
+    this.#traits ??= readTraits(this.#client).then(
+      (traits) => {
+        const problems = limitsWithoutEffect(traits);
+        if (problems.length > 0) this.#options.logger.warn("limits have no effect", { problems });
+        return traits;
+      },
+      (error: unknown) => {
+        this.#traits = undefined;
+        throw error;
+      },
+    );
+    return this.#traits;
   }
+
+  async #userInside(): Promise<{ uid: number; gid: number }> {
+    return userInside(await this.#findTraits(), this.#options);
+  }
+
+  /** The image's user is the one that cells run as. */
+  async #toImageOptions(): Promise<KernelImageOptions> {
+    return { ...this.#imageOptions, ...(await this.#userInside()) };
+  }
+}
+
+function shieldsOf(role: SandboxRole, { workspace, mounts }: SandboxSpec, uid: number): ShieldedPlace[] {
+  return toShieldedPlaces({ role, workspace, extra: mounts, uid });
 }
 
 async function assertWorkspace(path: string): Promise<void> {

@@ -131,8 +131,8 @@ export class EngineApi {
 }
 
 export interface ImportOptions {
+  /** With its tag: Podman knows no other parameter for it. */
   readonly repo: string;
-  readonly tag: string;
   /** Instructions of a Dockerfile. */
   readonly changes: readonly string[];
 }

@@ -5,6 +5,7 @@ import { livenessOf, parseIdentity } from "../../common/process-identity.ts";
 import type { PruneReport, SandboxListing } from "../engine-admin.ts";
 import { BASE_REPOSITORY } from "./base-image.ts";
 import { type DockerClient, statusOf } from "./client.ts";
+import { shortReference } from "./dialect.ts";
 import { KERNEL_REPOSITORY } from "./kernel-image.ts";
 import { LABEL, PACKAGE_VOLUME_PREFIX } from "./labels.ts";
 
@@ -100,7 +101,7 @@ async function removeImages(
 ): Promise<string[]> {
   const images = await client.ask(client.api.listImages({ filters: { label: [label] } }));
   const tags = images
-    .flatMap((image) => image.RepoTags ?? [])
+    .flatMap((image) => (image.RepoTags ?? []).map(shortReference))
     .filter((tag) => tag.startsWith(`${repository}:`) && !current.includes(tag));
   const removed: string[] = [];
   for (const tag of tags) {

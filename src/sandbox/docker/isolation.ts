@@ -1,5 +1,6 @@
 import type { ContainerCreateOptions, DeviceRequest } from "dockerode";
 import type { ExtraMount, SandboxWorkspace } from "../engine.ts";
+import { type EngineTraits, inDialect } from "./dialect.ts";
 import { LABEL, type SandboxRole } from "./labels.ts";
 import type { Crossing } from "./link.ts";
 import { INSIDE, toMounts, workspacePathInside } from "./mounts.ts";
@@ -20,8 +21,7 @@ export interface EngineWidePlan {
   readonly uid: number;
   readonly gid: number;
   readonly limits: SandboxLimits;
-  /** CPUs that the engine has: it refuses a limit above. */
-  readonly engineCpus: number;
+  readonly traits: EngineTraits;
   readonly runtime: string | undefined;
   readonly gpus: number | "all" | undefined;
   /** Of the container that we run in ourselves, if it is one of this engine. */
@@ -40,10 +40,10 @@ export interface ContainerPlan extends EngineWidePlan {
 
 /** The whole of a sandbox's walls, as the engine is told: nothing else decides what a container may do. */
 export function toCreateOptions(plan: ContainerPlan): ContainerCreateOptions {
-  const { limits, uid, gid, ownMounts } = plan;
+  const { limits, uid, gid, ownMounts, traits } = plan;
   const mounts = toMounts({ ...plan, extra: plan.extraMounts });
   const owned = `uid=${uid},gid=${gid},mode=0700`;
-  return {
+  const create = {
     name: containerName(plan.id),
     Image: plan.image,
     Hostname: "ipybox",
@@ -69,7 +69,7 @@ export function toCreateOptions(plan: ContainerPlan): ContainerCreateOptions {
       ReadonlyRootfs: true,
       Memory: limits.memoryBytes,
       MemorySwap: limits.memoryBytes, // memory and swap together: no swap
-      NanoCpus: Math.round(Math.min(limits.cpus, plan.engineCpus) * 1e9),
+      NanoCpus: Math.round(Math.min(limits.cpus, traits.NCPU) * 1e9), // an engine refuses more than it has
       PidsLimit: limits.pids,
       Ulimits: [
         { Name: "nofile", Soft: 16_384, Hard: 16_384 },
@@ -86,6 +86,7 @@ export function toCreateOptions(plan: ContainerPlan): ContainerCreateOptions {
       ...(plan.gpus === undefined ? {} : { DeviceRequests: [gpuRequest(plan.gpus)] }),
     },
   };
+  return inDialect(traits, create, { uid, gid });
 }
 
 /** Its stdin ends with our connection to the engine, so a server that dies takes the sandbox with it. */

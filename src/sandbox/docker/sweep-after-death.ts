@@ -3,6 +3,7 @@ import type { AfterDeath } from "../link/run-directory.ts";
 
 const ENGINE_VARIABLES = [
   "HOME",
+  "XDG_RUNTIME_DIR",
   "DOCKER_HOST",
   "DOCKER_CONTEXT",
   "DOCKER_CONFIG",

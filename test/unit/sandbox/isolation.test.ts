@@ -1,5 +1,18 @@
 import { describe, expect, it } from "vitest";
+import type { EngineTraits } from "../../../src/sandbox/docker/dialect.ts";
 import { type ContainerPlan, toCreateOptions } from "../../../src/sandbox/docker/isolation.ts";
+
+const DOCKER: EngineTraits = {
+  NCPU: 8,
+  MemTotal: 16 * 1024 ** 3,
+  MemoryLimit: true,
+  PidsLimit: true,
+  CpuCfsQuota: true,
+  CgroupVersion: "1",
+  SecurityOptions: ["name=seccomp,profile=default"],
+  podman: false,
+  rootless: false,
+};
 
 const plan: ContainerPlan = {
   id: "c0ffee",
@@ -17,7 +30,7 @@ const plan: ContainerPlan = {
     emptyFile: "/run/user/1000/ipybox/r/s/empty",
   },
   limits: { memoryBytes: 2 * 1024 ** 3, cpus: 2, pids: 512, tmpBytes: 512 * 1024 ** 2 },
-  engineCpus: 8,
+  traits: DOCKER,
   runtime: undefined,
   gpus: undefined,
   ownMounts: undefined,
@@ -71,7 +84,7 @@ describe("the create options of a container", () => {
   });
 
   it("never asks for more CPUs than the engine has, which would be refused", () => {
-    expect(toCreateOptions({ ...plan, engineCpus: 1 }).HostConfig?.NanoCpus).toBe(1e9);
+    expect(toCreateOptions({ ...plan, traits: { ...DOCKER, NCPU: 1 } }).HostConfig?.NanoCpus).toBe(1e9);
   });
 
   it("passes runtime and GPUs on", () => {
