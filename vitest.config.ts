@@ -23,6 +23,9 @@ export default defineConfig({
           fileParallelism: false,
         },
       },
+      {
+        test: { ...project("matrix", 300_000), globalSetup: [PACKED_PACKAGE, PYTHON_SERVERS], fileParallelism: false },
+      },
       { test: { ...project("e2e", 180_000), globalSetup: [PACKED_PACKAGE, PYTHON_SERVERS], fileParallelism: false } },
     ],
   },

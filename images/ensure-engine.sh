@@ -34,8 +34,9 @@ if ! answers; then
     command -v apt-get >/dev/null 2>&1 || die "No Docker Engine answers, and this is no Debian or Ubuntu." "$manual"
     say "installing Docker Engine (docker.io, iptables)"
     apt-get update -qq || die "apt-get update failed." "Check this machine's package mirrors." "$manual"
+    client=$(apt-cache --names-only search '^docker-cli$' | cut -d ' ' -f 1) # a package of its own from Debian 13 on
     # A policy that forbids starting services (common in containers) must not fail the installation.
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends docker.io iptables ca-certificates >/dev/null \
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends docker.io $client iptables ca-certificates >/dev/null \
       || die "Installing docker.io failed." "$manual"
   fi
 

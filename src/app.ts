@@ -1,5 +1,6 @@
 import { homedir } from "node:os";
 
+import { ALL_IN_ONE, type AllInOneUsers } from "./all-in-one.ts";
 import { chooseEngine, engineWarnings, hasLimits, hasShields } from "./choose-engine.ts";
 import { IpyboxError } from "./common/errors.ts";
 import { ReleaseStack } from "./common/lifecycle.ts";
@@ -7,7 +8,7 @@ import { createLogger, type Logger } from "./common/logger.ts";
 import { stateDirectory } from "./config/directories.ts";
 import type { Config } from "./config/options.ts";
 import { kernelEnvironment } from "./config/variables.ts";
-import { type Ground, layGround, openConfiguredWorkspace, ownerOf } from "./ground.ts";
+import { type Ground, layGround, openConfiguredWorkspace, ownerOf, usersBeside } from "./ground.ts";
 import type { AdministeredEngine } from "./sandbox/engine-admin.ts";
 import { openSession, type OpenSessionOptions } from "./session/open-session.ts";
 import type { Session } from "./session/session.ts";
@@ -32,10 +33,10 @@ export async function openApp(config: Config, options: AppOptions = {}): Promise
 
 /** {@link openApp} for a configuration that has been checked. */
 export async function openAppOn(ground: Ground, options: AppOptions = {}): Promise<App> {
-  const { config, workspace, owner, mounts, servers, variables, logger } = ground;
+  const { config, workspace, owner, cellsBeside, mounts, servers, variables, logger } = ground;
   await using stack = new ReleaseStack();
-  const engine = stack.use(chooseEngine(config, { workspace: workspace.path, owner, logger }));
-  for (const warning of engineWarnings(config)) logger.warn(warning);
+  const engine = stack.use(chooseEngine(config, { workspace: workspace.path, owner, cellsBeside, logger }));
+  for (const warning of engineWarnings(config, cellsBeside)) logger.warn(warning);
   const session = stack.use(
     await openSession({
       engine,
@@ -56,8 +57,9 @@ export async function openAppOn(ground: Ground, options: AppOptions = {}): Promi
         noRedact: config.noRedact,
         allowWorkspaceUpstream: config.allowWorkspaceUpstream,
         elicitor: options.elicitor ?? (() => undefined),
+        ...(cellsBeside && { whereToSet: WHERE_TO_SET, processUser: processUser(cellsBeside) }),
       },
-      packages: { indexUrl: config.indexUrl, extraIndexUrls: config.extraIndexUrl },
+      packages: { indexUrl: config.indexUrl, extraIndexUrls: config.extraIndexUrl, builds: cellsBeside === undefined },
       egress: { allowDomain: config.allowDomain, allowPrivate: config.allowPrivate },
       version: VERSION,
       logger,
@@ -80,11 +82,22 @@ export async function openAppOn(ground: Ground, options: AppOptions = {}): Promi
   };
 }
 
+const WHERE_TO_SET =
+  "Start the container with `-e NAME` or `--env-file FILE` of docker run, then register again. The .env of the workspace is not " +
+  "loaded, because cells can read it: hide it from them with `-v /dev/null:/app/workspace/.env`.";
+
+function processUser({ upstream }: AllInOneUsers) {
+  const { upstreamName: name, upstreamHome: home, workingDirectories: directory } = ALL_IN_ONE;
+  return { ...upstream, name, home, directory };
+}
+
 /** The engine alone, for commands without a session. */
 export async function openEngine(config: Config): Promise<AdministeredEngine> {
   const logger = createLogger({ level: config.logLevel, format: config.logFormat });
   const workspace = await openConfiguredWorkspace(config);
-  return chooseEngine(config, { workspace: workspace.path, owner: ownerOf(workspace), logger });
+  const cellsBeside = usersBeside(config);
+  const owner = ownerOf(workspace, cellsBeside);
+  return chooseEngine(config, { workspace: workspace.path, owner, cellsBeside, logger });
 }
 
 async function registerAll(

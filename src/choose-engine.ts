@@ -1,5 +1,6 @@
 import { join, resolve } from "node:path";
 
+import { ALL_IN_ONE, type AllInOneUsers } from "./all-in-one.ts";
 import { cleanPath } from "./broker/host-paths.ts";
 import type { Logger } from "./common/logger.ts";
 import { packageFile } from "./common/package-files.ts";
@@ -14,11 +15,14 @@ export interface EngineGrounds {
   readonly workspace: string;
   /** As whom sandboxes run. */
   readonly owner: Owner;
+  /** Set in the all-in-one image. */
+  readonly cellsBeside: AllInOneUsers | undefined;
   readonly logger: Logger;
 }
 
 /** The engine that `--sandbox` names; nothing of it is running yet. */
-export function chooseEngine(config: Config, { workspace, owner, logger }: EngineGrounds): AdministeredEngine {
+export function chooseEngine(config: Config, grounds: EngineGrounds): AdministeredEngine {
+  const { workspace, owner, cellsBeside, logger } = grounds;
   const common = {
     requirements: config.requirements === undefined ? undefined : resolve(config.requirements),
     stateDir: stateDirectory(process.env),
@@ -44,23 +48,29 @@ export function chooseEngine(config: Config, { workspace, owner, logger }: Engin
       return createLocalEngine({
         ...common,
         // What root has in its home is out of another user's reach.
-        dataDir: owner.uid === process.geteuid?.() ? join(common.stateDir, "local") : ROOT_DATA_DIRECTORY,
+        dataDir: owner.uid === process.geteuid?.() ? join(common.stateDir, "local") : ALL_IN_ONE.data,
         user: owner,
+        ...(cellsBeside && {
+          installer: cellsBeside.installer,
+          noInet: true,
+          madeEnvironment: ALL_IN_ONE.environment,
+        }),
         env: { ...process.env, PATH: cleanPath(process.env["PATH"] ?? "", [workspace]) },
       });
   }
 }
 
 /** What the user has to know of an engine that is no container, at every start. */
-export function engineWarnings(config: Config): readonly string[] {
+export function engineWarnings(config: Config, cellsBeside: AllInOneUsers | undefined): readonly string[] {
   switch (config.sandbox) {
     case "docker":
       return [];
     case "none":
+      if (cellsBeside) return withoutEffect(config, OF_CONTAINERS);
       return [
         "--sandbox none: cells run without any wall. They can read and change every file of yours, .env and keys " +
           "included, reach the network, and use this machine without limit",
-        ...withoutEffect(config, [...OF_CONTAINERS, "mask", "protect", "unprotect", "allowDomain", "allowPrivate"]),
+        ...withoutEffect(config, OF_CONTAINERS),
       ];
   }
 }
@@ -75,12 +85,19 @@ export function hasLimits(config: Config): boolean {
   return config.sandbox === "docker";
 }
 
-const OF_CONTAINERS = ["image", "runtime", "gpus"] as const;
+const OF_CONTAINERS = [
+  "image",
+  "runtime",
+  "gpus",
+  "mask",
+  "protect",
+  "unprotect",
+  "allowDomain",
+  "allowPrivate",
+] as const;
 
 function withoutEffect(config: Config, names: readonly OptionName[]): string[] {
   const given = names.filter((name) => [config[name]].flat().some((value) => value !== undefined));
   const flags = given.map((name) => `--${flagName(name)}`);
   return given.length === 0 ? [] : [`Without effect under --sandbox ${config.sandbox}: ${flags.join(", ")}`];
 }
-
-const ROOT_DATA_DIRECTORY = "/var/lib/ipybox";

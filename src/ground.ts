@@ -1,6 +1,7 @@
 import { homedir, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
+import { type AllInOneUsers, readAllInOneUsers } from "./all-in-one.ts";
 import { IpyboxError } from "./common/errors.ts";
 import { createLogger, type Logger, type LogRecord } from "./common/logger.ts";
 import { runtimeDirectory, stateDirectory } from "./config/directories.ts";
@@ -14,6 +15,7 @@ import { readEnvFile } from "./workspace/env-file.ts";
 import { checkMount, type Mount, parseMount, refuseReplaceableSources } from "./workspace/mounts.ts";
 import { assertBelowWorkspace } from "./workspace/shield-rules.ts";
 import { decideOwner, type Owner } from "./workspace/owner.ts";
+import { isInReach, type User } from "./workspace/reach.ts";
 import { locateWorkspace, openWorkspace, type Workspace } from "./workspace/workspace.ts";
 
 /** What a session stands on. Nothing of it is running yet, and it loads fast: what is slow to load is in app.ts. */
@@ -21,6 +23,8 @@ export interface Ground {
   readonly config: Config;
   readonly workspace: Workspace;
   readonly owner: Owner;
+  /** Who runs what, when cells are processes beside the server in the all-in-one image. */
+  readonly cellsBeside: AllInOneUsers | undefined;
   readonly mounts: readonly Mount[];
   /** Servers of `--mcp-config`, parameters unchecked. */
   readonly servers: ReadonlyMap<string, unknown>;
@@ -41,12 +45,14 @@ export async function layGround(config: Config, onLog?: (record: LogRecord) => v
   const workspace = await openConfiguredWorkspace(config);
   const mounts = await Promise.all(checkMounts(config.mount));
   refuseReplaceableSources(mounts, workspace.path);
-  const owner = ownerOf(workspace);
+  const cellsBeside = usersBeside(config);
+  if (cellsBeside) refuseForeignWorkspace(workspace, cellsBeside.kernel);
+  const owner = ownerOf(workspace, cellsBeside);
   if (owner.warning !== undefined) logger.warn(owner.warning);
-  const envFile = config.envFile === undefined ? resolve(workspace.path, ".env") : resolve(config.envFile);
-  const variables = async () => mergeVariables(process.env, await readEnvFile(envFile));
+  const envFile = await chooseEnvFile(config, workspace, cellsBeside);
+  const variables = async () => mergeVariables(process.env, envFile && (await readEnvFile(envFile)));
   kernelEnvironment(await variables()); // names that can't be are reported at the start, not at the first cell
-  return { config, workspace, owner, mounts, servers, variables, logger };
+  return { config, workspace, owner, cellsBeside, mounts, servers, variables, logger };
 }
 
 /**
@@ -101,14 +107,47 @@ export function openConfiguredWorkspace(config: Config): Promise<Workspace> {
   return openWorkspace(config.workspace, { cwd: process.cwd(), ...forbiddenPlaces() });
 }
 
-/** To whom files in the workspace belong. */
-export function ownerOf(workspace: Workspace): Owner {
+/** The users of the all-in-one image, unless its sandboxes are containers as elsewhere. */
+export function usersBeside(config: Config): AllInOneUsers | undefined {
+  return config.sandbox === "none" ? readAllInOneUsers() : undefined;
+}
+
+/** To whom files in the workspace belong, and as whom cells run. */
+export function ownerOf(workspace: Workspace, cellsBeside: AllInOneUsers | undefined): Owner {
+  if (cellsBeside) return cellsBeside.kernel;
   return decideOwner({
     callerUid: process.getuid?.(),
     callerGid: process.getgid?.(),
     workspaceUid: workspace.uid,
     workspaceGid: workspace.gid,
   });
+}
+
+function refuseForeignWorkspace({ path, uid }: Workspace, user: User): void {
+  if (uid === user.uid) return;
+  throw new IpyboxError(
+    "invalid-workspace",
+    `The workspace ${path} belongs to UID ${uid}, and this image runs cells as UID ${user.uid}`,
+    {
+      hint: `Build the image as the user with UID ${uid} (./docker-build.sh), or give that directory to UID ${user.uid}.`,
+    },
+  );
+}
+
+/** Beside cells, a file that they could read or plant is not loaded: that of the workspace never, another is refused. */
+async function chooseEnvFile(
+  { envFile }: Config,
+  workspace: Workspace,
+  cellsBeside: AllInOneUsers | undefined,
+): Promise<string | undefined> {
+  if (envFile === undefined) return cellsBeside ? undefined : resolve(workspace.path, ".env");
+  const path = resolve(envFile);
+  if (cellsBeside && (await isInReach(path, cellsBeside.kernel))) {
+    throw new IpyboxError("invalid-configuration", `--env-file: cells could read or replace ${path}`, {
+      hint: "Give the file to `docker run --env-file` instead, or single variables with `-e NAME`.",
+    });
+  }
+  return path;
 }
 
 /** What no sandbox may see. */

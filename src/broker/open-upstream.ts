@@ -29,6 +29,8 @@ export interface OpeningOptions {
   readonly variables: () => Promise<Variables>;
   /** Globs of the variables that placeholders may use. */
   readonly expose: readonly string[];
+  /** What the user is told of a variable that is not set, if not the usual. */
+  readonly whereToSet?: string | undefined;
   /** Variables whose values are not taken out of what upstreams say. */
   readonly noRedact: readonly string[];
   /** The server's own environment. */
@@ -47,7 +49,9 @@ export interface OpeningOptions {
 export interface ProcessUser {
   readonly uid: number;
   readonly gid: number;
-  /** Where private working directories are made; the user may pass through it, and write nothing in it. */
+  readonly name: string;
+  readonly home: string;
+  /** Where private working directories are made; nobody writes in it who might put a link there. */
   readonly directory: string;
 }
 
@@ -67,8 +71,8 @@ export async function openUpstream(
   call: { readonly signal: AbortSignal; readonly onToolsChanged: (tools: readonly UpstreamTool[]) => void },
 ): Promise<OpenedUpstream> {
   const variables = await options.variables();
-  const { expose, workspace } = options;
-  const { value: resolved, used } = resolvePlaceholders(params, { variables, expose, workspace });
+  const { expose, workspace, whereToSet } = options;
+  const { value: resolved, used } = resolvePlaceholders(params, { variables, expose, workspace, whereToSet });
   const redactor = createRedactor({ variables, used, exempt: options.noRedact });
   const timeoutMs = params.timeout * 1000;
   const { clientInfo, fetch, elicitor, logger } = options;
@@ -119,8 +123,10 @@ function targetOf(name: string, params: ServerParams, options: OpeningOptions): 
 async function processTarget(name: string, params: StdioParams, options: OpeningOptions): Promise<CheckedTarget> {
   const { writableDirectories, allowWorkspaceUpstream } = options;
   const mark = randomBytes(16).toString("hex");
-  const env = upstreamEnvironment(options.hostEnvironment, params.env, writableDirectories, mark);
   const user = options.processUser;
+  const identity = user && { HOME: user.home, USER: user.name, LOGNAME: user.name };
+  const host = { ...options.hostEnvironment, ...identity };
+  const env = upstreamEnvironment(host, params.env, writableDirectories, mark);
   const cwd = params.cwd ?? (await privateDirectory(name, options));
   if (!isAbsolute(cwd) || statSync(cwd, { throwIfNoEntry: false })?.isDirectory() !== true) {
     throw new IpyboxError("invalid-server-params", `cwd is not the absolute path of a directory: ${cwd}`, {
@@ -137,7 +143,9 @@ async function processTarget(name: string, params: StdioParams, options: Opening
 
 /** Programs look for code in their working directory (`node_modules/.bin`, `./` of Python): no cell writes to this one. */
 async function privateDirectory(name: string, { directory, processUser }: OpeningOptions): Promise<string> {
-  const path = join(processUser?.directory ?? join(directory, "cwd"), name);
+  const parent = processUser?.directory ?? join(directory, "cwd");
+  await mkdir(parent, { recursive: true, mode: processUser ? 0o755 : 0o700 });
+  const path = join(parent, name);
   await mkdir(path, { recursive: true, mode: 0o700 });
   if (processUser !== undefined) await chown(path, processUser.uid, processUser.gid);
   return path;

@@ -14,6 +14,8 @@ export interface PlaceholderScope {
   readonly expose: readonly string[];
   /** The value of the built-in `${WORKSPACE}`. */
   readonly workspace: string;
+  /** Where variables are set, when that is not in the client's configuration or an env file. */
+  readonly whereToSet?: string | undefined;
 }
 
 export interface Resolved<T> {
@@ -46,7 +48,7 @@ export function resolvePlaceholders<T>(template: T, scope: PlaceholderScope): Re
     return placeholder;
   };
   const value = mapStrings(template, (text) => text.replaceAll(PLACEHOLDER, lookUp));
-  if (unset.size > 0) throw unsetError([...unset]);
+  if (unset.size > 0) throw unsetError([...unset], scope.whereToSet);
   if (hidden.size > 0) throw hiddenError([...hidden]);
   // mapStrings keeps the shape: strings become strings, everything else is copied.
   return { value: value as T, used };
@@ -69,11 +71,12 @@ export function globMatcher(globs: readonly string[]): (name: string) => boolean
   return (name) => patterns.some((pattern) => pattern.test(name));
 }
 
-function unsetError(names: readonly string[]): IpyboxError {
-  return new IpyboxError("missing-variable", `${listed(names)} not set`, {
-    hint: "Set it in the `env` key of this server's entry in the MCP client's configuration or in the env file (`.env` in the workspace unless --env-file says otherwise), then register again.",
-  });
+function unsetError(names: readonly string[], whereToSet = WHERE_TO_SET): IpyboxError {
+  return new IpyboxError("missing-variable", `${listed(names)} not set`, { hint: whereToSet });
 }
+
+const WHERE_TO_SET =
+  "Set it in the `env` key of this server's entry in the MCP client's configuration or in the env file (`.env` in the workspace unless --env-file says otherwise), then register again.";
 
 function hiddenError(names: readonly string[]): IpyboxError {
   return new IpyboxError("missing-variable", `${listed(names)} not exposed to placeholders`, {

@@ -32,6 +32,8 @@ export interface PackageInstallerOptions {
   readonly admitsPrivate: (host: string, port: number) => boolean;
   /** How many indexes that egress serves. */
   readonly indexCount: number;
+  /** Whether packages may be built from source: that runs their code, which nothing may keep off the network. */
+  readonly builds: boolean;
   readonly logger: Logger;
 }
 
@@ -97,6 +99,7 @@ export class PackageInstaller {
       local: requirement.kind === "local",
       indexes: this.#options.indexCount,
       hosts: "host" in requirement,
+      builds: this.#options.builds,
     };
     try {
       return await this.#options.runInstaller([JSON.stringify(task)], options);
@@ -139,6 +142,8 @@ function hintFor(requirement: Requirement, output: string): string {
   if (NO_COMPILER.test(output)) {
     return "It has to be compiled, and the kernel image has no compiler: take a version that comes as a wheel, or a --base-image that has one";
   }
+  if (/is disabled|--no-build/i.test(output))
+    return "Nothing is built from source here: give a version that has a wheel, or bake the package into the image";
   switch (requirement.kind) {
     case "index":
       return "Check the name and version; packages come from the configured indexes only";

@@ -3,6 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 
 import type { Elicit } from "../broker/elicitation.ts";
+import type { ProcessUser } from "../broker/open-upstream.ts";
 import { ToolBroker } from "../broker/tool-broker.ts";
 import { IpyboxError } from "../common/errors.ts";
 import { ReleaseStack } from "../common/lifecycle.ts";
@@ -47,12 +48,15 @@ export interface OpenSessionOptions {
     readonly expose: readonly string[];
     readonly noRedact: readonly string[];
     readonly allowWorkspaceUpstream: boolean;
+    readonly whereToSet?: string | undefined;
+    readonly processUser?: ProcessUser | undefined;
     /** Undefined while the client can't ask its user. */
     readonly elicitor: () => Elicit | undefined;
   };
   readonly packages: {
     readonly indexUrl: string | undefined;
     readonly extraIndexUrls: readonly string[];
+    readonly builds: boolean;
   };
   /** Hosts that sandboxes and their installers may reach. */
   readonly egress: { readonly allowDomain: readonly string[]; readonly allowPrivate: readonly string[] };
@@ -153,6 +157,7 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
       openEgress: (target) => egress.openInstaller(target),
       admitsPrivate: (host, port) => egress.admitsPrivate(host, port),
       indexCount: egress.indexCount,
+      builds: options.packages.builds,
       logger,
     }),
     cellFiles: new CellFiles({ files, sessionId, logger }),

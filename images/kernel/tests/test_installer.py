@@ -118,7 +118,7 @@ def paths(tmp_path: Path) -> Paths:
 
 def request(requirement: str, *, local: bool = False) -> Request:
     """Ask for something as the host does."""
-    return Request(requirement=requirement, local=local, indexes=1, hosts=False)
+    return Request(requirement=requirement, local=local, indexes=1, hosts=False, builds=True)
 
 
 def snapshot(volume: Path) -> dict[str, str]:

@@ -5,7 +5,7 @@ import { livenessOf } from "../../common/process-identity.ts";
 import type { PruneReport, SandboxListing } from "../engine-admin.ts";
 import type { SandboxRecords } from "./sandbox-records.ts";
 
-/** Beside the generations of a workspace's packages: the path of the workspace. */
+/** Beside the volume with a workspace's packages, where no sandbox writes: the path of the workspace. */
 const WORKSPACE_FILE = "workspace";
 
 /** The sandboxes that run, whatever became of their owners. */

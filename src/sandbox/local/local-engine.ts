@@ -35,6 +35,8 @@ import { sweepAfterDeath } from "./sweep-after-death.ts";
 export interface LocalEngineOptions extends EnvironmentOptions {
   /** As whom sandboxes run; the server must be allowed to become that user. The server's own if absent. */
   readonly user?: SandboxUser | undefined;
+  /** As whom packages are installed: sessions of another user only read them. That of the sandboxes if absent. */
+  readonly installer?: SandboxUser | undefined;
   /** Sessions get no sockets but those of this machine (unix, netlink); installers need loopback TCP. */
   readonly noInet?: boolean | undefined;
   /** Parent of the run directories; must be short, for sockets of kernels lie in them. A temporary directory if absent. */
@@ -50,6 +52,7 @@ export class LocalEngine implements AdministeredEngine {
   readonly name = "none";
   readonly #options: LocalEngineOptions;
   readonly #user: SandboxUser;
+  readonly #installer: SandboxUser;
   readonly #runRoot: RunRoot;
   readonly #records: SandboxRecords;
   readonly #environment: SharedPreparation<PythonEnvironment>;
@@ -58,6 +61,7 @@ export class LocalEngine implements AdministeredEngine {
   constructor(options: LocalEngineOptions) {
     this.#options = options;
     this.#user = options.user ?? { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
+    this.#installer = options.installer ?? this.#user;
     this.#runRoot = new RunRoot(options.runtimeDir ?? shortTemporaryDirectory(), sweepAfterDeath(options.stateDir));
     this.#records = new SandboxRecords(options.stateDir);
     this.#environment = new SharedPreparation((prepare) => ensureEnvironment(options, prepare));
@@ -121,10 +125,11 @@ export class LocalEngine implements AdministeredEngine {
     await assertWorkspace(workspace.path);
     refuseMoves(mounts);
     const environment = await this.#prepare({ signal, onProgress: () => undefined });
-    const packages = join(dataDir, "packages", workspace.key);
-    await mkdir(join(packages, ".."), { recursive: true }); // for whoever the user is to pass through
-    await makeOwned(packages, this.#user);
-    await notePackages(packages, workspace.path);
+    const place = join(dataDir, "packages", workspace.key);
+    await mkdir(place, { recursive: true }); // for whoever the user is to pass through
+    await notePackages(place, workspace.path);
+    const packages = join(place, "volume");
+    await makeOwned(packages, this.#installer, this.#installer === this.#user ? 0o700 : 0o755);
     return await startSandbox(plan, {
       engine: this.name,
       environment,
@@ -132,7 +137,7 @@ export class LocalEngine implements AdministeredEngine {
       runRoot: this.#runRoot,
       records: this.#records,
       path: env["PATH"] ?? "",
-      user: this.#user,
+      user: plan.role === "installer" ? this.#installer : this.#user,
       noInet,
       signal,
       logger,

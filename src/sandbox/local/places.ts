@@ -30,8 +30,8 @@ export async function makePlaces(runDirectory: string, user: SandboxUser): Promi
   return { directory, home, tmp, kernels };
 }
 
-/** A directory (0700) of the sandbox's user. */
-export async function makeOwned(path: string, user: SandboxUser): Promise<void> {
-  await mkdir(path, { recursive: true, mode: 0o700 });
+/** A directory of the sandbox's user, which nobody else can read unless `mode` says otherwise. */
+export async function makeOwned(path: string, user: SandboxUser, mode = 0o700): Promise<void> {
+  await mkdir(path, { recursive: true, mode });
   if (isOther(user)) await chown(path, user.uid, user.gid);
 }

@@ -18,6 +18,8 @@ export interface EnvironmentOptions {
   readonly requirements?: string | undefined;
   /** Of the server; its PATH must not lead into a workspace. */
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Directory of an environment that is there already, and is used instead of making one. */
+  readonly madeEnvironment?: string | undefined;
 }
 
 /** A Python environment with the locked requirements and `ipybox_sandbox`, laid out as `/opt/ipybox` in the image. */
@@ -26,8 +28,9 @@ export interface PythonEnvironment {
   readonly python: string;
 }
 
-/** `<data>/environments/<hash of its content>`; it need not be there yet. */
+/** `<data>/environments/<hash of its content>`, unless one is given; it need not be there yet. */
 export async function environmentOf(options: EnvironmentOptions): Promise<PythonEnvironment> {
+  if (options.madeEnvironment !== undefined) return at(options.madeEnvironment);
   const hash = await hashSources(await toSources(options));
   return at(join(options.dataDir, "environments", hash));
 }
@@ -49,6 +52,7 @@ export async function ensureEnvironment(
   options: EnvironmentOptions,
   prepare: PrepareOptions,
 ): Promise<PythonEnvironment> {
+  if (options.madeEnvironment !== undefined) return at(options.madeEnvironment);
   const sources = await toSources(options);
   const hash = await hashSources(sources);
   const environment = at(join(options.dataDir, "environments", hash));

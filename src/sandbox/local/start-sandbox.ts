@@ -11,7 +11,7 @@ import type { Services } from "../link/services.ts";
 import { listenOn } from "../link/socket.ts";
 import { LogTail } from "../log-tail.ts";
 import { type InitCommand, InitProcess } from "./init-process.ts";
-import { isOther, makeOwned, makePlaces, type Places, type SandboxUser } from "./places.ts";
+import { isOther, makePlaces, type Places, type SandboxUser } from "./places.ts";
 import type { PythonEnvironment } from "./python-environment.ts";
 import type { SandboxRecords } from "./sandbox-records.ts";
 
@@ -43,7 +43,6 @@ export async function startSandbox(plan: SandboxPlan, options: StartOptions): Pr
     stack.defer(() => removeRunDirectory(run));
     const places = await makePlaces(run, user);
     stack.defer(() => removeRunDirectory(places.directory));
-    await makeOwned(options.packages, user);
     const dock = new GatewayDock({
       mission: plan.mission,
       onLog: (text) => log.append(text.endsWith("\n") ? text : `${text}\n`),

@@ -1,4 +1,4 @@
-import { chmodSync, copyFileSync, mkdirSync, statSync } from "node:fs";
+import { chmodSync, copyFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { BrokerHarness, call, register } from "./broker-harness.ts";
@@ -13,8 +13,7 @@ async function openAs(harness: BrokerHarness) {
   const script = join(harness.root, "own-status.sh");
   copyFileSync(join(import.meta.dirname, "servers/own-status.sh"), script);
   const directory = join(harness.root, "working-directories");
-  mkdirSync(directory, { mode: 0o711 });
-  const broker = await harness.open({ processUser: { ...user, directory } });
+  const broker = await harness.open({ processUser: { ...user, name: "status", home: directory, directory } });
   return { broker, directory, params: { command: script, args: ["--verbose"] } };
 }
 

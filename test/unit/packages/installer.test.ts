@@ -26,6 +26,7 @@ describe("the package installer", () => {
         return { accept: () => undefined, [Symbol.asyncDispose]: () => Promise.resolve() };
       },
       indexCount: 2,
+      builds: true,
       admitsPrivate: () => false,
       logger: silentLogger,
     });
@@ -34,7 +35,13 @@ describe("the package installer", () => {
   it("answers with the installer's own words and reports them as they come", async () => {
     const seen: string[] = [];
     const packages = installer((args, { onOutput }) => {
-      expect(JSON.parse(args[0] ?? "")).toEqual({ requirement: "numpy>=2", local: false, indexes: 2, hosts: false });
+      expect(JSON.parse(args[0] ?? "")).toEqual({
+        requirement: "numpy>=2",
+        local: false,
+        indexes: 2,
+        hosts: false,
+        builds: true,
+      });
       onOutput("Resolved 1 package\n");
       onOutput("Installed numpy 2.1.0\n");
       return Promise.resolve({ code: 0, outOfMemory: false });

@@ -26,6 +26,8 @@ class Request:
     """How many indexes the proxy offers; the first is the default one."""
     hosts: bool
     """The proxy also admits the host of the requirement's URL."""
+    builds: bool
+    """Packages may be built from source, which runs code of theirs."""
 
     @staticmethod
     def parse(text: str) -> Request:
@@ -36,6 +38,7 @@ class Request:
             local=bool(value["local"]),
             indexes=int(value["indexes"]),
             hosts=bool(value["hosts"]),
+            builds=bool(value["builds"]),
         )
 
 

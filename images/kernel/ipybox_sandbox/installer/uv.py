@@ -28,6 +28,7 @@ def run_uv(request: Request, paths: Paths, staging: Path, view: View) -> None:
         *(paths.uv, "pip", "install", "--python", str(view.prefix / "bin" / "python")),
         *("--no-config", "--no-progress", "--color", "never", "--link-mode", "hardlink"),
         *("--cache-dir", str(staging / "cache"), "--constraints", str(constraints)),
+        *(() if request.builds else ("--no-build",)),
         *("--default-index", f"{base}/index/0/simple/"),
         *(word for n in range(1, request.indexes) for word in ("--index", f"{base}/index/{n}/simple/")),
         *("--", requirement),
