@@ -3,7 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 VENV := images/kernel/.venv
 
-.PHONY: help demo test check bench soak build engine image readme clean
+.PHONY: help demo test check bench soak matrix build engine image readme clean
 
 help: ## Show this text
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,9 @@ bench: engine build ## Measure beside the original ipybox from PyPI; writes benc
 soak: engine build ## 100,000 cells and 1,000 resets in one session, then 200 sessions killed at random points: nothing may grow or stay
 	@node bench/soak.mjs
 	@node test/soak/sessions.mjs 200
+
+matrix: engine build $(VENV)/.complete ## Contract and end-to-end tests on every engine that this machine can have, a row for each
+	@node test/matrix/run.mjs
 
 readme: build ## Rewrite the README's generated tables
 	@node docs/readme-tables.mjs

@@ -120,6 +120,7 @@ export function baseEnvironment(directory: TestDirectory): Record<string, string
     "HOME",
     "DOCKER_HOST",
     "IPYBOX_LINK", // the whole suite over another link
+    "IPYBOX_RUNTIME",
     "IPYBOX_SANDBOX",
     "NODE_EXTRA_CA_CERTS",
     "SSL_CERT_FILE",

@@ -15,8 +15,6 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
-_PR_CAP_AMBIENT = 47
-_PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -44,9 +42,9 @@ def drop_capabilities() -> None:
     """What a server handed down to start this process as another user. Root keeps its own: it may be all there is."""
     if sys.platform != "linux" or os.geteuid() == 0:
         return
-    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; each in two halves
+    # Effective, permitted, inheritable; each in two halves. What is in neither of the last two is not ambient either.
+    sets = (ctypes.c_uint32 * 6)()
     if _libc.capset(header, sets) != 0:
         code = ctypes.get_errno()
         raise OSError(code, f"capset: {os.strerror(code)}")

@@ -25,6 +25,8 @@ const infoSchema = z.object({
   SecurityOptions: z.array(z.string()).nullable().default([]),
   /** Podman alone says which version of its builder it has. */
   BuildahVersion: z.string().optional(),
+  /** Podman's word; Docker's is a security option. */
+  Rootless: z.boolean().default(false),
 });
 
 /** Where other limits are given and not this one, Podman sets one so high that not every root may. */
@@ -33,7 +35,11 @@ const MANY_PROCESSES = { Name: "nproc", Soft: 16_384, Hard: 16_384 };
 /** Asks the engine what it is. */
 export async function readTraits(client: DockerClient): Promise<EngineTraits> {
   const info = infoSchema.parse(await client.ask(client.api.info()));
-  return { ...info, podman: info.BuildahVersion !== undefined, rootless: hasSecurityOption(info, "rootless") };
+  return {
+    ...info,
+    podman: info.BuildahVersion !== undefined,
+    rootless: info.Rootless || hasSecurityOption(info, "rootless"),
+  };
 }
 
 /** Security options read `name=seccomp,profile=default`. */

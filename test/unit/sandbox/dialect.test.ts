@@ -14,8 +14,8 @@ const INFO = {
   docker: { CgroupVersion: "1", SecurityOptions: ["name=seccomp,profile=default"] },
   "rootless docker": { CgroupVersion: "1", SecurityOptions: ["name=seccomp,profile=default", "name=rootless"] },
   podman: { CgroupVersion: "1", SecurityOptions: ["name=seccomp,profile=default"], BuildahVersion: "1.28.2" },
-  "rootless podman": { CgroupVersion: "1", SecurityOptions: ["name=rootless"], BuildahVersion: "1.28.2" },
-  "rootless podman, cgroup v2": { CgroupVersion: "2", SecurityOptions: ["name=rootless"], BuildahVersion: "5.0" },
+  "rootless podman": { CgroupVersion: "1", Rootless: true, BuildahVersion: "1.28.2" },
+  "rootless podman, cgroup v2": { CgroupVersion: "2", Rootless: true, BuildahVersion: "5.0" },
 };
 const ANN = { uid: 1001, gid: 100 };
 

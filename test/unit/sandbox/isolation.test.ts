@@ -10,6 +10,7 @@ const DOCKER: EngineTraits = {
   CpuCfsQuota: true,
   CgroupVersion: "1",
   SecurityOptions: ["name=seccomp,profile=default"],
+  Rootless: false,
   podman: false,
   rootless: false,
 };
