@@ -1,5 +1,6 @@
 import { Agent, type ClientRequestArgs, type IncomingMessage, request as httpRequest } from "node:http";
-import type { Duplex } from "node:stream";
+import { type Duplex, Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 
 import { WebSocket } from "ws";
 import { z } from "zod";
@@ -27,6 +28,7 @@ const MAX_EVENT_CHARS = 16 * 1024;
 /** A frame holds at most one message of the kernel; 256 MB is also the limit of a cell's output. */
 const MAX_FRAME_BYTES = 256 * 2 ** 20;
 const REQUEST_TIMEOUT_MS = 30_000;
+const TRANSFER_TIMEOUT_MS = 600_000;
 
 const kernelShape = z.object({ id: z.string().regex(/^[0-9a-f-]{36}$/) });
 const eventShape = z.object({
@@ -75,6 +77,19 @@ export class GatewayClient implements AsyncDisposable {
     return this.#send("POST", path, { body, signal, timeoutMs: 600_000 });
   }
 
+  /** The body of the answer to a POST, as it comes. Rejects with `kernel-unreachable` when it is none of success. */
+  async download(path: string, body: unknown, signal: AbortSignal): Promise<AsyncIterable<Buffer>> {
+    const response = await this.#open("POST", path, body, AbortSignal.any([signal, this.#closing.signal]));
+    if (response.statusCode === 200) return response as AsyncIterable<Buffer>; // without an encoding it brings buffers
+    response.destroy();
+    throw refused(response.statusCode, "POST", path);
+  }
+
+  /** Posts a body of any length; resolves to the answer's JSON. */
+  async upload(path: string, body: AsyncIterable<Buffer>, signal: AbortSignal): Promise<unknown> {
+    return await this.#call("POST", path, { stream: Readable.from(body), signal, timeoutMs: TRANSFER_TIMEOUT_MS });
+  }
+
   async openChannels(kernelId: string, signal?: AbortSignal): Promise<WebSocket> {
     const stream = await this.#connect({ signal: withTimeout(REQUEST_TIMEOUT_MS, signal, this.#closing.signal) });
     const socket = new WebSocket(`ws://gateway/api/kernels/${kernelId}/channels`, WEBSOCKET_PROTOCOL, {
@@ -117,19 +132,12 @@ export class GatewayClient implements AsyncDisposable {
   async #call(method: string, path: string, options: SendOptions): Promise<unknown> {
     const { status, body } = await this.#send(method, path, options);
     if (status < 300) return body;
-    throw new IpyboxError(
-      "kernel-unreachable",
-      `the kernel gateway answered ${status} to ${method} ${path.split("/").slice(0, 3).join("/")}`,
-      {
-        hint: "Call again: a new sandbox is made if this one does not recover.",
-        context: { status, body },
-      },
-    );
+    throw refused(status, method, path, body);
   }
 
   async #send(method: string, path: string, options: SendOptions): Promise<{ status: number; body: unknown }> {
     const signal = withTimeout(options.timeoutMs ?? REQUEST_TIMEOUT_MS, options.signal, this.#closing.signal);
-    const response = await this.#open(method, path, options.body, signal);
+    const response = await this.#open(method, path, options.stream ?? options.body, signal);
     const chunks: Buffer[] = [];
     let size = 0;
     try {
@@ -145,19 +153,22 @@ export class GatewayClient implements AsyncDisposable {
   }
 
   #open(method: string, path: string, body: unknown, signal: AbortSignal): Promise<IncomingMessage> {
-    const payload = body === undefined ? undefined : JSON.stringify(body);
+    const payload = body === undefined || body instanceof Readable ? undefined : JSON.stringify(body);
     const headers =
       payload === undefined ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(payload) };
     return new Promise((resolve, reject) => {
       const request = httpRequest({ agent: this.#agent, host: "gateway", method, path, headers, signal }, resolve);
       request.on("error", (error) => reject(unreachable(error)));
-      request.end(payload);
+      if (body instanceof Readable) pipeline(body, request).catch((error: unknown) => reject(unreachable(error)));
+      else request.end(payload);
     });
   }
 }
 
 interface SendOptions {
   readonly body?: unknown;
+  /** Instead of a body. */
+  readonly stream?: Readable;
   readonly signal?: AbortSignal | undefined;
   readonly timeoutMs?: number;
 }
@@ -185,6 +196,18 @@ class StreamAgent extends Agent {
         (callback as ((error: Error) => void) | undefined)?.(error instanceof Error ? error : new Error(String(error))),
     );
   }
+}
+
+function refused(status: number | undefined, method: string, path: string, body?: unknown): IpyboxError {
+  const route = path.split("/").slice(0, 3).join("/");
+  return new IpyboxError(
+    "kernel-unreachable",
+    `the kernel gateway answered ${status ?? "nothing"} to ${method} ${route}`,
+    {
+      hint: "Call again: a new sandbox is made if this one does not recover.",
+      context: { status, body },
+    },
+  );
 }
 
 function unreachable(error: unknown): IpyboxError {

@@ -21,6 +21,11 @@ export interface Sandbox extends AsyncDisposable {
   readonly id: string;
   /** Where the workspace is inside, the cwd of cells: its own host path, or `/workspace` where that can't be mounted. */
   readonly workspacePath: string;
+  /**
+   * True where the engine does not share this host's files: what is there is empty at first, and the caller keeps it
+   * and the workspace the same. What is masked or protected is then not there at all, unless the caller puts it there.
+   */
+  readonly workspaceCopied?: boolean;
   /** Bytes to the kernel gateway: a fresh stream per call. HTTP and WebSocket take it through `createConnection`. */
   connectGateway(options: { readonly signal: AbortSignal }): Promise<Duplex>;
   /** Resolves (never rejects) when the sandbox is gone, whoever ended it. */

@@ -9,7 +9,9 @@ import { within, withTimeout } from "../common/time.ts";
 import { GatewayClient } from "../kernel/gateway-client.ts";
 import { KernelConnection } from "../kernel/kernel-connection.ts";
 import type { Sandbox, SandboxEgress, SandboxEngine, SandboxExit, SandboxSpec } from "../sandbox/engine.ts";
+import type { CopyWire, WorkspaceCopy } from "../workspace/copy/workspace-copy.ts";
 import type { ShieldBreach, ShieldWatcher } from "../workspace/shield-watcher.ts";
+import { noticesOfPull } from "./cell-notices.ts";
 
 export interface LiveSandboxOptions {
   readonly engine: SandboxEngine;
@@ -20,6 +22,8 @@ export interface LiveSandboxOptions {
   readonly egress: SandboxEgress | undefined;
   /** Of this sandbox alone, whose property it becomes. */
   readonly shields: ShieldWatcher;
+  /** For an engine that does not share this host's files: fills the sandbox's copy of the workspace. */
+  readonly openCopy: (wire: CopyWire, signal: AbortSignal) => Promise<WorkspaceCopy>;
   /** A mask does not hold any more: the sandbox is being paused; disposing it waits for that. */
   readonly onBreach: (breach: ShieldBreach) => void;
   readonly signal: AbortSignal;
@@ -34,6 +38,8 @@ interface Spare {
 const KILL_TIMEOUT_MS = 1_500;
 const REPLACE_TIMEOUT_MS = 10_000;
 const ANSWER_TIMEOUT_MS = 500;
+const PULL_MS = 300_000;
+const PULL_HURRIED_MS = 1_000;
 const PAUSE_TIMEOUT_MS = 2_000;
 const shrunkShape = z.object({ data: z.string() });
 
@@ -47,6 +53,7 @@ export class LiveSandbox implements AsyncDisposable {
   readonly #kernels = new Map<string, KernelConnection>();
   #kernel: KernelConnection | undefined;
   #spare: Spare | undefined;
+  #copy: WorkspaceCopy | undefined;
   #ended = false;
   #pausing: Promise<unknown> | undefined;
 
@@ -57,7 +64,8 @@ export class LiveSandbox implements AsyncDisposable {
     this.#options = options;
     this.#stack = stack;
     void sandbox.exited.then((exit) => this.#end(exit));
-    void options.shields.breached.then((breach) => this.#retire(breach));
+    // A copy has nothing in it that a mask would have to cover.
+    if (sandbox.workspaceCopied !== true) void options.shields.breached.then((breach) => this.#retire(breach));
   }
 
   /** Launches a sandbox and starts its first kernel; a failure leaves nothing behind. */
@@ -69,6 +77,8 @@ export class LiveSandbox implements AsyncDisposable {
     const gateway = stack.use(new GatewayClient((connectOptions) => sandbox.connectGateway(connectOptions)));
     const live = new LiveSandbox(sandbox, gateway, options, stack.move());
     try {
+      if (sandbox.workspaceCopied === true)
+        live.#copy = live.#stack.use(await options.openCopy(live.#copyWire(), signal));
       const [kernel] = await Promise.all([live.#startKernel(), live.#watch()]);
       live.#kernel = kernel;
       return live;
@@ -78,8 +88,9 @@ export class LiveSandbox implements AsyncDisposable {
     }
   }
 
-  get shields(): ShieldWatcher {
-    return this.#options.shields;
+  /** Undefined where the workspace is a copy, which nothing has to be covered in. */
+  get shields(): ShieldWatcher | undefined {
+    return this.#copy === undefined ? this.#options.shields : undefined;
   }
 
   /** Whether the sandbox is still there; its kernel may have died. */
@@ -135,6 +146,27 @@ export class LiveSandbox implements AsyncDisposable {
     }
   }
 
+  /** Where the workspace is a copy, brings what changed on the host into it. */
+  async pushFiles(signal: AbortSignal): Promise<void> {
+    await this.#copy?.push(AbortSignal.any([signal, this.#options.signal]));
+  }
+
+  /**
+   * Where the workspace is a copy, brings what changed in it to the host, within a second when in a hurry. Never
+   * rejects; resolves to what there is to say.
+   */
+  async pullFiles(wish: AbortSignal | "hurry"): Promise<string[]> {
+    if (this.#copy === undefined) return [];
+    if (this.#ended) return ["[The sandbox ended before the files that this cell changed were copied to the host]"];
+    try {
+      const signal = wish === "hurry" ? AbortSignal.timeout(PULL_HURRIED_MS) : withTimeout(PULL_MS, wish);
+      return noticesOfPull(await this.#copy.pull(AbortSignal.any([signal, this.#options.signal])));
+    } catch (error) {
+      this.#options.logger.warn("changes of the workspace's copy did not reach the host", { error: messageOf(error) });
+      return ["[Not every file that this cell changed was copied to the host: the next cell tries again]"];
+    }
+  }
+
   /** Removes the sandbox and everything in it; running cells end as died. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#ended = true;
@@ -144,6 +176,14 @@ export class LiveSandbox implements AsyncDisposable {
 
   tailLogs(lines: number): Promise<string> {
     return this.#sandbox.tailLogs(lines);
+  }
+
+  #copyWire(): CopyWire {
+    return {
+      changes: (request, signal) => this.gateway.download("/ipybox/copy/changes", request, signal),
+      receive: (entries, applied, signal) =>
+        this.gateway.upload(`/ipybox/copy/receive?applied=${applied}`, entries, signal),
+    };
   }
 
   async #takeSpareOrStart(signal: AbortSignal): Promise<KernelConnection> {

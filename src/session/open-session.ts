@@ -12,6 +12,7 @@ import { HostEgress } from "../egress/host-egress.ts";
 import { PackageInstaller } from "../packages/installer.ts";
 import type { ExtraMount, SandboxEngine, SandboxSpec } from "../sandbox/engine.ts";
 import { plantEmptyEnvFile } from "../workspace/env-placeholder.ts";
+import { WorkspaceCopy } from "../workspace/copy/workspace-copy.ts";
 import { readDiskSpace } from "../workspace/disk-space.ts";
 import { type ShieldOptions, ShieldRules } from "../workspace/shield-rules.ts";
 import { type ShieldBreach, ShieldWatcher } from "../workspace/shield-watcher.ts";
@@ -65,6 +66,7 @@ export interface OpenSessionOptions {
 }
 
 const MAX_MODULE_BYTES = 16 * 2 ** 20;
+const NO_WISHES: ShieldOptions = { mask: [], protect: [], unprotect: [] };
 const MAX_OPENING_ATTEMPTS = 3;
 
 /** Joins the stations of a call for one client. Nothing is started yet; disposing the session ends everything it made. */
@@ -139,6 +141,11 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
               onConnection: (stream) => sessionEgress.accept(stream),
               caBundle: egress.caBundle,
             },
+            openCopy: (wire, signal) =>
+              WorkspaceCopy.open(
+                { workspace: workspace.path, owner, shields: options.shields ?? NO_WISHES, wire },
+                signal,
+              ),
             kernelEnvironment: options.kernelEnvironment,
             logger,
           }),

@@ -75,22 +75,24 @@ export class ServerRegistrar {
   /** While the server is being connected to. Never rejects: what fails here fails again where it is reported. */
   async #warmUp(options: WaitOptions): Promise<void> {
     try {
-      await warmUpGenerator(await this.#generator(options));
+      await warmUpGenerator(generatorOf(await this.#options.sandbox(options), options));
     } catch (error) {
       this.#options.logger.debug("the generator is not warm", { error: messageOf(error) });
     }
   }
 
   async #generate(name: string, tools: readonly CatalogueTool[], options: WaitOptions) {
-    const generator = await this.#generator(options);
-    if (tools.length > 0) options.onStep(`Generating mcptools.${name}`);
-    return generateApi(name, tools, generator);
-  }
-
-  async #generator(options: WaitOptions): Promise<GenerateOptions> {
     const live = await this.#options.sandbox(options);
-    return { post: (path, body, signal) => live.gateway.post(path, body, signal), signal: options.signal };
+    if (tools.length > 0) options.onStep(`Generating mcptools.${name}`);
+    await live.pushFiles(options.signal); // what was edited by hand is not to be a conflict
+    const modules = await generateApi(name, tools, generatorOf(live, options));
+    for (const notice of await live.pullFiles(options.signal)) this.#options.logger.info(notice, { server: name });
+    return modules;
   }
+}
+
+function generatorOf({ gateway }: LiveSandbox, { signal }: WaitOptions): GenerateOptions {
+  return { post: (path, body, postSignal) => gateway.post(path, body, postSignal), signal };
 }
 
 function byTool(modules: readonly GeneratedModule[]): Map<string, string> {

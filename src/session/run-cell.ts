@@ -18,7 +18,7 @@ export type StopReason =
 /** What a cell needs of its sandbox. */
 export interface CellSandbox {
   readonly kernel: Pick<KernelConnection, "execute" | "interrupt">;
-  readonly shields: { readonly breach: ShieldBreach | undefined };
+  readonly shields: { readonly breach: ShieldBreach | undefined } | undefined;
   /** Whether the sandbox is still there; its kernel may have died. */
   readonly usable: boolean;
   replaceKernel(): Promise<void>;
@@ -120,7 +120,7 @@ async function afterDeath(
   options: RunCellOptions,
 ): Promise<CellOutcome> {
   options.onStop();
-  const { breach } = live.shields;
+  const breach = live.shields?.breach;
   if (breach !== undefined) {
     const notices = [noticeOfBreach(breach)];
     return { ...result, notices, executionCount: undefined, stateKept: false, sandboxLost: true };

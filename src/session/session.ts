@@ -14,6 +14,7 @@ import type { DiskSpace } from "../workspace/disk-space.ts";
 import type { ShieldBreach } from "../workspace/shield-watcher.ts";
 import { CellCalls } from "./cell-calls.ts";
 import type { CellFiles } from "./cell-files.ts";
+import { noticeOfLoss, noticesOfChanges, noticesOfPictures } from "./cell-notices.ts";
 import type { CellResult } from "./cell-result.ts";
 import type { LiveSandbox } from "./live-sandbox.ts";
 import { type RegisteredServer, type RegistrationOptions, ServerRegistrar } from "./register-server.ts";
@@ -145,6 +146,7 @@ export class Session implements AsyncDisposable {
 
   async installPackage(requirement: string, options: InstallOptions): Promise<string> {
     await this.#options.prepare({ signal: options.signal, onStep: options.onStep });
+    await (await this.#keeper.get(options)).pushFiles(options.signal); // the installer may be asked for one of them
     const install: InstallerOptions = { signal: options.signal, origin: "user", onProgress: options.onText };
     return this.#options.installer.install(requirement, install);
   }
@@ -196,10 +198,12 @@ export class Session implements AsyncDisposable {
         readDiskSpace,
         logger,
       });
-      const changed = noticesOfChanges(await live.shields.changedInCell());
-      if (outcome.sandboxLost && live.shields.breach === undefined) void this.#replaceSandbox();
+      const changed = noticesOfChanges((await live.shields?.changedInCell()) ?? []);
       // The answer of a cell that was stopped is due.
-      const shrinking = AbortSignal.timeout(["ok", "error"].includes(outcome.status) ? SHRINK_MS : SHRINK_STOPPED_MS);
+      const stopped = !["ok", "error"].includes(outcome.status);
+      const copied = await live.pullFiles(stopped ? "hurry" : options.signal);
+      if (outcome.sandboxLost && live.shields?.breach === undefined) void this.#replaceSandbox();
+      const shrinking = AbortSignal.timeout(stopped ? SHRINK_STOPPED_MS : SHRINK_MS);
       const { text, truncation } = await cellFiles.fit(outcome.output.text, options.maxOutputChars);
       const { saved, leftOut } = await cellFiles.save(outcome.output.pictures, (data, maxBytes) =>
         live.shrinkPicture(data, maxBytes, shrinking),
@@ -209,7 +213,7 @@ export class Session implements AsyncDisposable {
         text,
         truncation,
         pictures: saved,
-        notices: [...loss, ...outcome.notices, ...noticesOfPictures(saved.length, leftOut), ...changed],
+        notices: [...loss, ...outcome.notices, ...noticesOfPictures(saved.length, leftOut), ...changed, ...copied],
         durationMs: performance.now() - startedAt,
         executionCount: outcome.executionCount,
         stateKept: outcome.stateKept && loss.length === 0,
@@ -223,16 +227,31 @@ export class Session implements AsyncDisposable {
   /** A sandbox with a live kernel and masks that hold, and what happened to the one before, if anything was lost. */
   async #readyKernel(options: WaitOptions): Promise<{ live: LiveSandbox; loss: string[] }> {
     const present = this.#keeper.live;
-    await present?.shields.startCell();
+    await present?.shields?.startCell();
+    await this.#pushFiles(present, options.signal);
     const gone = this.#hadKernel && this.#keeper.live === undefined;
     const lost = this.#hadKernel && !gone && present?.kernel.death !== undefined;
     if (lost) await present.replaceKernel().catch(() => this.#keeper.discard());
     const live = await this.#keeper.get(options);
-    if (live !== present) await live.shields.startCell();
+    if (live !== present) {
+      await live.shields?.startCell();
+      await live.pushFiles(options.signal); // opening it took a while
+    }
     this.#hadKernel = true;
     const breach = this.#breach;
     this.#breach = undefined;
     return { live, loss: lost || gone ? [noticeOfLoss(gone ? "The sandbox ended" : "The kernel died", breach)] : [] };
+  }
+
+  /** A sandbox that does not take the host's files is given up. */
+  async #pushFiles(live: LiveSandbox | undefined, signal: AbortSignal): Promise<void> {
+    try {
+      await live?.pushFiles(signal);
+    } catch (error) {
+      signal.throwIfAborted();
+      this.#options.logger.warn("the sandbox takes no files and is replaced", { error: messageOf(error) });
+      await this.#keeper.discard();
+    }
   }
 
   /** The next cell gets a new sandbox, and its answer says why; so does that of a running one. */
@@ -262,24 +281,6 @@ export class Session implements AsyncDisposable {
   }
 }
 
-function noticeOfLoss(what: string, breach: ShieldBreach | undefined): string {
-  const lost = "variables and imports are lost";
-  if (breach === undefined) return `[${what} before this cell; it ran in a new one; ${lost}]`;
-  return `[${breach.path} ${breach.what}: the sandbox was paused at once, and this cell ran in a new one; ${lost}]`;
-}
-
-function noticesOfPictures(saved: number, leftOut: number): string[] {
-  return leftOut === 0 ? [] : [`[${saved} pictures are kept of a cell: ${leftOut} more were left out]`];
-}
-
-function noticesOfChanges(paths: readonly string[]): string[] {
-  if (paths.length === 0) return [];
-  const more = paths.length > MAX_NAMED_CHANGES ? ` and ${paths.length - MAX_NAMED_CHANGES} more` : "";
-  const named = paths.slice(0, MAX_NAMED_CHANGES).join(", ");
-  return [`[Changed during this cell: ${named}${more}. Programs on the host may act on it]`];
-}
-
-const MAX_NAMED_CHANGES = 20;
 /** As in `github.search: 3/10 reading page 3`. */
 function describeProgress({ server, tool }: ToolCall, { progress, total, message }: ToolProgress): string {
   const share = total === undefined ? String(progress) : `${progress}/${total}`;

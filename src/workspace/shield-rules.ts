@@ -59,7 +59,7 @@ export class ShieldRules {
   protects(path: string): boolean {
     if (this.#none || this.#lifted.has(path)) return false;
     if (this.named.includes(path)) return true;
-    const name = basename(path);
+    const name = basename(path).toLowerCase();
     const depth = this.depthOf(path);
     return name === ".git" ? depth <= NAME_DEPTH : depth === 0 && PROTECTED_IN_ROOT.has(name);
   }
@@ -80,7 +80,8 @@ export function assertBelowWorkspace(option: string, path: string, workspace: st
 
 /** `.env` and `.env.*`, but for the examples that projects publish. */
 export function isEnvFileName(name: string): boolean {
-  return name === ".env" || (name.startsWith(".env.") && !ENV_EXAMPLES.has(name));
+  const lower = name.toLowerCase();
+  return lower === ".env" || (lower.startsWith(".env.") && !ENV_EXAMPLES.has(lower));
 }
 
 async function filesIn(directory: string): Promise<string[]> {
@@ -94,8 +95,8 @@ async function filesIn(directory: string): Promise<string[]> {
 const NAME_DEPTH = 3;
 const MASK_DEPTH = 12;
 const ENV_EXAMPLES = new Set([".env.example", ".env.sample", ".env.template"]);
-/** What programs on the host read or run when they meet it. */
+/** What programs on the host read or run when they meet it. In any case: file systems of macOS and Windows ignore it. */
 const PROTECTED_IN_ROOT = new Set([
   ...[".claude", ".vscode", ".idea", ".cursor", ".devcontainer", ".husky", ".github"],
-  ...[".mcp.json", "CLAUDE.md", "AGENTS.md", ".envrc"],
+  ...[".mcp.json", "claude.md", "agents.md", ".envrc"],
 ]);

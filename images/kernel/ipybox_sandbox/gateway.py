@@ -31,6 +31,7 @@ from traitlets.config import Config
 from ipybox_sandbox.gateway_routes import Events
 from ipybox_sandbox.generator import Generator
 from ipybox_sandbox.kernels import ForkServerClient, KernelConnection, OneKernelSpec, SandboxKernels
+from ipybox_sandbox.workspace_copy import WorkspaceCopy
 
 IDLE_STREAMS = 2
 REDIAL_SECONDS = 1.0
@@ -99,6 +100,7 @@ class DialOutGateway(KernelGatewayApp):
         self.web_app.settings.update(
             ipybox_events=self._events,
             ipybox_workspace=self._workspace,
+            ipybox_copy=WorkspaceCopy(self._workspace),
             ipybox_kernel_environment=self._kernel_environment,
             websocket_max_message_size=MAX_CELL_BYTES,
         )

@@ -6,20 +6,24 @@ import asyncio
 import base64
 import json
 import sys
+from contextlib import suppress
 from typing import Any
 
 from jupyter_client.jsonutil import json_default
 from kernel_gateway.jupyter_websocket import JupyterWebsocketPersonality
 from kernel_gateway.services.kernels.handlers import MainKernelHandler
 from kernel_gateway.services.kernels.handlers import default_handlers as kernel_handlers
+from tornado.http1connection import HTTP1Connection
 from tornado.iostream import StreamClosedError
-from tornado.web import HTTPError, RequestHandler
+from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from ipybox_sandbox.generator import GenerationError, Generator
 from ipybox_sandbox.kernels import KERNEL_NAME, KernelStartError
+from ipybox_sandbox.workspace_copy import Limits, Receiver, WorkspaceCopy
 
 _MAX_WAITING_EVENTS = 1000
 _SHRINK_SECONDS = 20
+_MAX_RECEIVED_BYTES = 2**40  # the host bounds what it sends
 
 
 class Events:
@@ -165,6 +169,42 @@ class ShrinkHandler(RequestHandler):
             self._task.cancel()
 
 
+class CopyChangesHandler(RequestHandler):
+    """`POST /ipybox/copy/changes`: what cells did to a workspace that is a copy. The host asks one thing at a time."""
+
+    async def post(self) -> None:
+        body = json.loads(self.request.body)
+        copy: WorkspaceCopy = self.settings["ipybox_copy"]
+        limits = Limits(body["maxEntries"], body["maxFileBytes"], body["maxBytes"])
+        blocks = copy.changes(body["applied"], limits)
+        with suppress(StreamClosedError):  # the host does not want the rest
+            while block := await asyncio.to_thread(next, blocks, b""):
+                self.write(block)
+                await self.flush()
+
+
+@stream_request_body
+class CopyReceiveHandler(RequestHandler):
+    """`POST /ipybox/copy/receive?applied=true`: what changed on the host; answers which paths changed here as well."""
+
+    _receiver: Receiver
+
+    def prepare(self) -> None:
+        connection: HTTP1Connection = self.request.connection
+        connection.set_max_body_size(_MAX_RECEIVED_BYTES)
+        copy: WorkspaceCopy = self.settings["ipybox_copy"]
+        self._receiver = copy.receive(self.get_query_argument("applied") == "true")
+
+    def data_received(self, chunk: bytes) -> None:
+        self._receiver.feed(chunk)
+
+    def post(self) -> None:
+        self.finish({"refused": self._receiver.refused})
+
+    def on_connection_close(self) -> None:
+        self._receiver.close()
+
+
 async def _shrink(data: bytes, max_bytes: int) -> bytes | None:
     worker = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-m", "ipybox_sandbox.shrink", str(max_bytes)),
@@ -193,6 +233,8 @@ class SandboxPersonality(JupyterWebsocketPersonality):
             ("/ipybox/generator", WarmUpHandler),
             ("/ipybox/generate", GenerateHandler),
             ("/ipybox/shrink", ShrinkHandler),
+            ("/ipybox/copy/changes", CopyChangesHandler),
+            ("/ipybox/copy/receive", CopyReceiveHandler),
         ]
 
 

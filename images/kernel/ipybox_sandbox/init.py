@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ipybox_sandbox import process, seccomp
 from ipybox_sandbox.addresses import connect
 from ipybox_sandbox.disk_floor import DiskFloor
-from ipybox_sandbox.mount_check import find_foreign_mount
+from ipybox_sandbox.mount_check import find_foreign_mount, is_elsewhere
 from ipybox_sandbox.paths import Paths
 from ipybox_sandbox.process_tree import kill_descendants, reap
 
@@ -95,7 +95,7 @@ def _serve(paths: Paths) -> int:
     with connect(paths.gateway_address) as control:
         _send(control, {"role": "init", "version": 1})
         order = _read_order(control)
-        _check_mounts(control, order.get("shields", []))
+        _check_mounts(control, order)
         if order["mode"] == "session":
             return _watch(control, _start_session(paths, order))
         if order["mode"] == "task":
@@ -117,11 +117,16 @@ def _read_order(control: socket.socket) -> dict[str, Any]:
     return order
 
 
-def _check_mounts(control: socket.socket, shields: list[Any]) -> None:
-    if not shields:
-        return
+def _check_mounts(control: socket.socket, order: dict[str, Any]) -> None:
+    shields, identity = order.get("shields", []), order.get("identity")
+    if not shields and identity is None:
+        return  # of processes of the host there are none, and outside of Linux no such file
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        foreign = find_foreign_mount(shields, file.read())
+        mountinfo = file.read()
+    if identity is not None and is_elsewhere(order["workspace"], identity, mountinfo):
+        _send(control, {"event": "elsewhere"})
+        raise OSError("the workspace is not the host's")
+    foreign = find_foreign_mount(shields, mountinfo)
     if foreign is not None:
         text = f"{foreign} in the workspace was replaced while the sandbox was made"
         _send(control, {"event": "log", "text": text})

@@ -2,7 +2,8 @@
 
 The host names masked and protected paths of the workspace, and the engine looks them up once more when it mounts them.
 In between, code in another sandbox of the same workspace may put a link in the place of a directory. No foreign code
-runs here yet, so what the Linux kernel says of the mounts can be believed.
+runs here yet, so what the Linux kernel says of the mounts can be believed. An engine on another machine, or outside of
+the host's container, may also have a directory of its own at the workspace's path.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 Mounts = Mapping[str, Sequence[tuple[str, str]]]
 """By mount point, the lowest first: the device and the path in its file system."""
+
+_SHARING_TYPES = r"9p|drvfs|fakeowner|fuse|osxfs|prl_fs|vboxsf|virtiofs|vmhgfs"
 
 
 def find_foreign_mount(shields: Iterable[Mapping[str, Any]], mountinfo: str) -> str | None:
@@ -35,6 +38,19 @@ def find_foreign_mount(shields: Iterable[Mapping[str, Any]], mountinfo: str) -> 
     return None
 
 
+def is_elsewhere(workspace: str, identity: Mapping[str, str], mountinfo: str) -> bool:
+    """Whether the engine mounted a directory of its own that happens to have the workspace's path.
+
+    On the host's own Linux kernel device and inode tell. Under another kernel the directory is the host's only if it
+    comes through a file system that shares a host's files with a virtual machine (or gVisor's, which hides them).
+    """
+    if identity["boot"] == _boot_id():
+        info = os.stat(workspace)
+        return f"{info.st_dev}:{info.st_ino}" != identity["directory"]
+    types = [kind for mount_point, kind in _types(mountinfo) if mount_point == workspace]
+    return not types or not re.match(_SHARING_TYPES, types[-1])
+
+
 def parse_mountinfo(text: str) -> Mounts:
     """Read `/proc/self/mountinfo`."""
     mounts: dict[str, list[tuple[str, str]]] = defaultdict(list)
@@ -42,6 +58,20 @@ def parse_mountinfo(text: str) -> Mounts:
         _, _, device, root, mount_point, *_ = line.split(" ")
         mounts[_unescape(mount_point)].append((device, _unescape(root)))
     return mounts
+
+
+def _boot_id() -> str | None:
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
+def _types(mountinfo: str) -> Iterator[tuple[str, str]]:
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        yield _unescape(before.split(" ")[4]), after.split(" ")[0]
 
 
 def _is_bound_onto_itself(path: str, place: str, mounts: Mounts) -> bool:

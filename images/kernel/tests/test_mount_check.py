@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
-from ipybox_sandbox.mount_check import find_foreign_mount
+from ipybox_sandbox.mount_check import find_foreign_mount, is_elsewhere
 
 LINE = "{id} 20 {device} {root} {point} rw,relatime - ext4 /dev/sda1 rw"
 SHIELD = {"place": "/ws", "bound": ["a", "a/b/.git"], "masked": ["a/.env"]}
@@ -62,3 +65,26 @@ def test_names_with_spaces_are_understood() -> None:
     lines = [(r"/my\040ws", "8:1", r"/my\040ws"), (r"/my\040ws/a\040b", "8:1", r"/my\040ws/a\040b")]
     text = "\n".join(LINE.format(id=1, device=device, root=root, point=point) for point, device, root in lines)
     assert find_foreign_mount([shield], text) is None
+
+
+def elsewhere(directory: str, kind: str, boot: str = "another") -> bool:
+    mounts = mountinfo() + f"\n99 20 0:77 / {directory} rw shared:1 master:2 - {kind} source rw"
+    info = os.stat("/usr")
+    return is_elsewhere(directory, {"boot": boot, "directory": f"{info.st_dev}:{info.st_ino}"}, mounts)
+
+
+def test_under_the_same_kernel_a_directory_is_told_by_device_and_inode() -> None:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert not elsewhere("/usr", "ext4", boot)
+    assert elsewhere("/", "ext4", boot)
+
+
+@pytest.mark.parametrize("kind", ["virtiofs", "fakeowner", "fuse.grpcfuse", "9p"])
+def test_under_another_kernel_it_is_the_hosts_where_files_are_shared_with_a_virtual_machine(kind: str) -> None:
+    assert not elsewhere("/srv/ws", kind)
+    assert not elsewhere("/srv/ws", kind, boot="")
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "overlay", "tmpfs"])
+def test_under_another_kernel_it_is_elsewhere_otherwise(kind: str) -> None:
+    assert elsewhere("/srv/ws", kind)

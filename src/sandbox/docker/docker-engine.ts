@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { chown, mkdtemp, rm, stat } from "node:fs/promises";
+import { chown, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { IpyboxError } from "../../common/errors.ts";
@@ -17,6 +17,7 @@ import type {
   TaskResult,
   TaskSpec,
 } from "../engine.ts";
+import { assertWorkspace } from "../assert-workspace.ts";
 import type { ShieldedPlace } from "../link/control-connection.ts";
 import { RunRoot } from "../link/run-directory.ts";
 import { orAborted } from "../or-aborted.ts";
@@ -33,10 +34,11 @@ import { ensureKernelImage, type KernelImageOptions, kernelImageTag, userLabel }
 import { LABEL, packageVolume, type SandboxRole } from "./labels.ts";
 import { LinkChoice, type LinkName } from "./link-choice.ts";
 import { toShieldedPlaces, workspacePathInside } from "./mounts.ts";
-import { findOwnMounts, type OwnMount, toEngineWorkspace } from "./own-container.ts";
+import { findOwnMounts, type OwnMount } from "./own-container.ts";
 import { SocketLink } from "./socket-link.ts";
 import { type SandboxPlan, type StartedSandbox, startSandbox, undo } from "./start-sandbox.ts";
 import { sweepAfterDeath } from "./sweep-after-death.ts";
+import { FileSharing, identifyWorkspace, toEngineSpec } from "./workspace-place.ts";
 
 export interface DockerEngineOptions extends Omit<KernelImageOptions, "env"> {
   readonly limits: SandboxLimits;
@@ -46,6 +48,8 @@ export interface DockerEngineOptions extends Omit<KernelImageOptions, "env"> {
   readonly link: LinkName | "auto";
   /** Where run directories are made, instead of `$XDG_RUNTIME_DIR/ipybox` or a temporary directory. */
   readonly runtimeDir?: string | undefined;
+  /** Whether the engine shares this host's files; found out by trying if absent. */
+  readonly sharesFiles?: boolean | undefined;
   readonly logger: Logger;
   /** Where to look for the engine, proxies and certificates; this process' environment if absent. */
   readonly env?: Readonly<Record<string, string | undefined>> | undefined;
@@ -68,12 +72,16 @@ export class DockerEngine implements AdministeredEngine {
   /** What has to be gone before this engine is: launches that unwind, and sandboxes. */
   readonly #launches = new Set<Promise<unknown>>();
   readonly #running = new Set<AsyncDisposable>();
+  readonly #fileSharing: FileSharing;
+  /** By session, the volume that its sandbox works in. */
+  readonly #workVolumes = new Map<string, string>();
   #traits: Promise<EngineTraits> | undefined;
   #ownMounts: Promise<readonly OwnMount[] | undefined> | undefined;
 
   constructor(options: DockerEngineOptions) {
     const env = options.env ?? process.env;
     this.#options = options;
+    this.#fileSharing = new FileSharing(options.sharesFiles, options.logger);
     this.#imageOptions = { ...options, env };
     this.#client = createDockerClient(env);
     this.#runRoot = new RunRoot(options.runtimeDir, sweepAfterDeath(env));
@@ -105,6 +113,7 @@ export class DockerEngine implements AdministeredEngine {
     return {
       id: spec.sessionId,
       workspacePath: workspacePathInside(spec.workspace.path, uid),
+      workspaceCopied: started.workVolume !== undefined,
       connectGateway: (connect) => started.dock.connectGateway(connect),
       exited: started.exited,
       pause: () => started.pause(),
@@ -116,11 +125,18 @@ export class DockerEngine implements AdministeredEngine {
   async runTask(spec: TaskSpec, options: TaskOptions): Promise<TaskResult> {
     return await this.#track(options.signal, async (signal) => {
       const { uid } = await this.#userInside();
+      const workVolume = this.#workVolumes.get(spec.sessionId);
       await using started = await this.#start(signal, {
         id: `${spec.sessionId}-${randomBytes(4).toString("hex")}`,
         role: "installer",
         spec,
-        mission: { mode: "task", module: spec.module, args: spec.args, shields: shieldsOf("installer", spec, uid) },
+        mission: {
+          mode: "task",
+          module: spec.module,
+          args: spec.args,
+          shields: workVolume === undefined ? shieldsOf("installer", spec, uid) : [],
+        },
+        workVolume,
         onEgressConnection: options.onEgressConnection,
         onOutput: options.onOutput,
       });
@@ -183,6 +199,11 @@ export class DockerEngine implements AdministeredEngine {
   }
 
   async #startSession(spec: SandboxSpec, options: LaunchOptions): Promise<StartedSandbox> {
+    const ownMounts = await this.#findOwnMounts();
+    return await this.#fileSharing.launch(spec, ownMounts, (workVolume) => this.#startIn(workVolume, spec, options));
+  }
+
+  async #startIn(workVolume: string | undefined, spec: SandboxSpec, options: LaunchOptions): Promise<StartedSandbox> {
     const { signal, egress, onBridgeConnection } = options;
     const { uid } = await this.#userInside();
     const started = await this.#start(signal, {
@@ -193,9 +214,12 @@ export class DockerEngine implements AdministeredEngine {
         mode: "session",
         token: randomBytes(16).toString("hex"),
         workspace: workspacePathInside(spec.workspace.path, uid),
-        shields: shieldsOf("session", spec, uid),
+        ...(workVolume === undefined
+          ? { shields: shieldsOf("session", spec, uid), identity: await identifyWorkspace(spec.workspace.path) }
+          : { shields: [] }),
         ...(egress && { egress: { caBundle: egress.caBundle } }),
       },
+      workVolume,
       onBridgeConnection,
       onEgressConnection: egress?.onConnection,
       onOutput: () => undefined,
@@ -212,9 +236,7 @@ export class DockerEngine implements AdministeredEngine {
   async #start(signal: AbortSignal, given: SandboxPlan): Promise<StartedSandbox> {
     await assertWorkspace(given.spec.workspace.path);
     const ownMounts = await this.#findOwnMounts();
-    const workspace =
-      ownMounts === undefined ? given.spec.workspace : toEngineWorkspace(given.spec.workspace, ownMounts);
-    const plan = { ...given, spec: { ...given.spec, workspace } };
+    const plan = { ...given, spec: toEngineSpec(given, { ownMounts, machine: this.#self.machine }) };
     const [image, traits, user] = await Promise.all([
       this.buildImage({ signal, onProgress: () => undefined }),
       this.#findTraits(),
@@ -230,11 +252,13 @@ export class DockerEngine implements AdministeredEngine {
     const tracked: StartedSandbox = {
       ...started,
       [Symbol.asyncDispose]: async () => {
+        if (plan.role === "session") this.#workVolumes.delete(plan.spec.sessionId);
         await started[Symbol.asyncDispose]();
         this.#running.delete(tracked);
       },
     };
     this.#running.add(tracked);
+    if (plan.workVolume !== undefined) this.#workVolumes.set(plan.spec.sessionId, plan.workVolume);
     return tracked;
   }
 
@@ -298,12 +322,4 @@ export class DockerEngine implements AdministeredEngine {
 
 function shieldsOf(role: SandboxRole, { workspace, mounts }: SandboxSpec, uid: number): ShieldedPlace[] {
   return toShieldedPlaces({ role, workspace, extra: mounts, uid });
-}
-
-async function assertWorkspace(path: string): Promise<void> {
-  const found = await stat(path).catch(() => undefined);
-  if (found?.isDirectory()) return;
-  throw new IpyboxError("workspace-gone", `The workspace ${path} is not there any more`, {
-    hint: "Make the directory again, or start ipybox with another --workspace.",
-  });
 }

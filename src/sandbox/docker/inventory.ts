@@ -26,13 +26,18 @@ export async function listSandboxes(client: DockerClient): Promise<SandboxListin
   return listings.sort((one, other) => other.ageMs - one.ageMs);
 }
 
-/** Removes the sandboxes of dead owners of this machine and PID namespace; resolves to their names. */
+/**
+ * Removes the sandboxes of dead owners of this machine and PID namespace, and the volumes that they worked in;
+ * resolves to the names of the sandboxes.
+ */
 export async function removeOrphans(client: DockerClient): Promise<string[]> {
   const containers = await sandboxContainers(client);
-  return await removeContainers(
+  const removed = await removeContainers(
     client,
     containers.filter((container) => ownerOf(container).state === "dead"),
   );
+  await removeWorkVolumes(client, { all: false });
+  return removed;
 }
 
 /** Removes orphans, kernel and base images that are no longer current, and packages of workspaces that are gone. */
@@ -46,7 +51,7 @@ export async function pruneEngine(client: DockerClient, options: PruneOptions): 
       ...(await removeImages(client, KERNEL_REPOSITORY, options.userLabel, options.currentImages)),
       ...(await removeImages(client, BASE_REPOSITORY, `${LABEL.image}=base`, options.currentImages)),
     ],
-    volumes: await removeVolumes(client, options),
+    volumes: [...(await removeWorkVolumes(client, options)), ...(await removePackageVolumes(client, options))],
   };
 }
 
@@ -54,7 +59,10 @@ async function sandboxContainers(client: DockerClient): Promise<ContainerInfo[]>
   return await client.ask(client.api.listContainers({ all: true, filters: { label: [LABEL.owner] } }));
 }
 
-function ownerOf(container: ContainerInfo): { state: SandboxListing["owner"]; pid: number | undefined } {
+function ownerOf(container: Pick<ContainerInfo, "Labels">): {
+  state: SandboxListing["owner"];
+  pid: number | undefined;
+} {
   const identity = parseIdentity(container.Labels[LABEL.owner] ?? "");
   return { state: identity ? livenessOf(identity) : "unknown", pid: identity?.pid };
 }
@@ -111,14 +119,25 @@ async function removeImages(
   return removed;
 }
 
-async function removeVolumes(client: DockerClient, options: PruneOptions): Promise<string[]> {
+async function removeWorkVolumes(client: DockerClient, options: Pick<PruneOptions, "all">): Promise<string[]> {
+  const volumes = await client.ask(client.api.listVolumes({ filters: { label: [LABEL.owner] } }));
+  const unneeded = volumes.filter((volume) => options.all || ownerOf(volume).state === "dead");
+  return await removeVolumes(client, unneeded);
+}
+
+async function removePackageVolumes(client: DockerClient, options: PruneOptions): Promise<string[]> {
   const volumes = await client.ask(client.api.listVolumes({ filters: { label: [LABEL.workspace] } }));
+  const unneeded = volumes.filter((volume) => {
+    const workspace = volume.Labels[LABEL.workspace];
+    if (!volume.Name.startsWith(PACKAGE_VOLUME_PREFIX) || workspace === undefined) return false;
+    return options.all || (volume.Labels[LABEL.machine] === options.machine && !existsSync(workspace));
+  });
+  return await removeVolumes(client, unneeded);
+}
+
+async function removeVolumes(client: DockerClient, volumes: readonly { readonly Name: string }[]): Promise<string[]> {
   const removed: string[] = [];
   for (const volume of volumes) {
-    const workspace = volume.Labels[LABEL.workspace];
-    if (!volume.Name.startsWith(PACKAGE_VOLUME_PREFIX) || workspace === undefined) continue;
-    const gone = volume.Labels[LABEL.machine] === options.machine && !existsSync(workspace);
-    if (!gone && !options.all) continue;
     // 409: a sandbox still uses it
     if (await tolerating([404, 409], client.ask(client.api.removeVolume(volume.Name)))) removed.push(volume.Name);
   }

@@ -36,6 +36,8 @@ export interface ContainerPlan extends EngineWidePlan {
   readonly workspace: SandboxWorkspace;
   readonly extraMounts: readonly ExtraMount[];
   readonly crossing: Crossing;
+  /** The volume that is mounted in the place of the workspace, where the engine does not have that. */
+  readonly workVolume: string | undefined;
 }
 
 /** The whole of a sandbox's walls, as the engine is told: nothing else decides what a container may do. */

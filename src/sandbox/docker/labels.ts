@@ -1,8 +1,10 @@
+import { randomBytes } from "node:crypto";
+
 /** Labels on everything we make: what sweep, `ps` and `prune` go by. */
 export const LABEL = {
   /** On containers: the session's id. */
   session: "io.ipybox.session",
-  /** On containers: the process that made it, as common/process-identity formats it. */
+  /** On containers and work volumes: the process that made it, as common/process-identity formats it. */
   owner: "io.ipybox.owner",
   /** On containers and package volumes: the workspace's path on the host. */
   workspace: "io.ipybox.workspace",
@@ -19,6 +21,11 @@ export type SandboxRole = "session" | "installer";
 /** The name of the volume with a workspace's packages. */
 export function packageVolume(workspaceKey: string): string {
   return `ipybox-packages-${workspaceKey}`;
+}
+
+/** The name of the volume with one sandbox's copy of the workspace. It is unique: a sandbox begins with an empty one. */
+export function newWorkVolume(sessionId: string): string {
+  return `ipybox-work-${sessionId}-${randomBytes(4).toString("hex")}`;
 }
 
 export const PACKAGE_VOLUME_PREFIX = packageVolume("");

@@ -33,6 +33,8 @@ export interface MountPlan {
   /** User inside; decides whether the image's /root can be passed through. */
   readonly uid: number;
   readonly crossing: Crossing;
+  /** The volume with a copy of the workspace, mounted instead of it; a copy has nothing in it to shield. */
+  readonly workVolume: string | undefined;
 }
 
 /** Where the workspace is inside: its own path, or `/workspace` alone where that would hide a part of the image. */
@@ -46,19 +48,10 @@ export function workspacePathInside(hostPath: string, uid: number): string {
  * where it is deeper.
  */
 export function toMounts(plan: MountPlan): MountSettings[] {
-  const places = toPlaces(plan);
-  const taken = new Set(places.map(({ target }) => target));
-  const shields = places.flatMap((place) => toShieldMounts(place, plan)).filter(({ Target }) => !taken.has(Target));
   return [
-    ...places.map(({ source, target, readOnly }) => bind(source, target, readOnly)),
-    ...shields.filter(isFirstAtItsTarget),
+    ...(plan.workVolume === undefined ? toHostMounts(plan) : toCopyMounts(plan, plan.workVolume)),
     ...(plan.crossing.type === "socket" ? [bind(plan.crossing.runDirectory, INSIDE.run, true)] : []),
-    {
-      Type: "volume",
-      Source: packageVolume(plan.workspace.key),
-      Target: INSIDE.packages,
-      ReadOnly: plan.role !== "installer",
-    },
+    volume(packageVolume(plan.workspace.key), INSIDE.packages, plan.role !== "installer"),
   ];
 }
 
@@ -74,6 +67,20 @@ export function toShieldedPlaces(plan: Pick<MountPlan, "role" | "workspace" | "e
   });
 }
 
+function toHostMounts(plan: MountPlan): MountSettings[] {
+  const places = toPlaces(plan);
+  const taken = new Set(places.map(({ target }) => target));
+  const shields = places.flatMap((place) => toShieldMounts(place, plan)).filter(({ Target }) => !taken.has(Target));
+  return [
+    ...places.map(({ source, target, readOnly }) => bind(source, target, readOnly)),
+    ...shields.filter(isFirstAtItsTarget),
+  ];
+}
+
+function toCopyMounts({ role, workspace, uid }: MountPlan, name: string): MountSettings[] {
+  return rootsInside(workspace.path, uid).map((target) => volume(name, target, role === "installer"));
+}
+
 /** A host directory and where it is inside. */
 interface Place {
   readonly source: string;
@@ -83,15 +90,22 @@ interface Place {
 
 function toPlaces({ role, workspace, extra, uid }: Pick<MountPlan, "role" | "workspace" | "extra" | "uid">): Place[] {
   const installing = role === "installer";
-  const roots = [...new Set([workspacePathInside(workspace.path, uid), INSIDE.workspace])];
   return [
-    ...roots.map((target) => ({ source: toSlashForm(workspace.path), target, readOnly: installing })),
+    ...rootsInside(workspace.path, uid).map((target) => ({
+      source: toSlashForm(workspace.path),
+      target,
+      readOnly: installing,
+    })),
     ...extra.map((mount) => ({
       ...mount,
       source: toSlashForm(mount.source),
       readOnly: installing || mount.readOnly,
     })),
   ];
+}
+
+function rootsInside(hostPath: string, uid: number): string[] {
+  return [...new Set([workspacePathInside(hostPath, uid), INSIDE.workspace])];
 }
 
 /**
@@ -139,6 +153,10 @@ function fitsInside(hostPath: string, uid: number): boolean {
   // The image's /root is 0700 and belongs to UID 0, who has no capabilities either.
   const trees = uid === 0 ? RESERVED_TREES : [...RESERVED_TREES, "/root"];
   return !trees.some((tree) => hostPath === tree || hostPath.startsWith(`${tree}/`));
+}
+
+function volume(name: string, target: string, readOnly: boolean): MountSettings {
+  return { Type: "volume", Source: name, Target: target, ReadOnly: readOnly };
 }
 
 /** `Mounts`, never `Binds`: those create a missing source as root. */

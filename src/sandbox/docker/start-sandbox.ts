@@ -1,16 +1,17 @@
 import type { Duplex } from "node:stream";
-import { IpyboxError, messageOf } from "../../common/errors.ts";
+import { messageOf } from "../../common/errors.ts";
 import { ReleaseStack } from "../../common/lifecycle.ts";
 import type { Logger } from "../../common/logger.ts";
 import type { SandboxSpec } from "../engine.ts";
 import type { ControlConnection, SandboxMission } from "../link/control-connection.ts";
 import { GatewayDock } from "../link/gateway-dock.ts";
+import { WorkspaceElsewhere } from "../link/workspace-elsewhere.ts";
 import { LogTail } from "../log-tail.ts";
 import { untilReady } from "../readiness.ts";
 import type { DockerClient } from "./client.ts";
 import { startContainer, type StartedContainer } from "./container.ts";
 import { type EngineWidePlan, toCreateOptions } from "./isolation.ts";
-import type { SandboxRole } from "./labels.ts";
+import { LABEL, type SandboxRole } from "./labels.ts";
 import type { Crossing, Link } from "./link.ts";
 import { LinkFailure, type LinkName } from "./link-choice.ts";
 import { enginePath, notShared, type OwnMount } from "./own-container.ts";
@@ -25,6 +26,8 @@ export interface SandboxPlan {
   readonly onBridgeConnection?: (stream: Duplex) => void;
   readonly onEgressConnection?: ((stream: Duplex) => void) | undefined;
   readonly onOutput: (text: string) => void;
+  /** The volume with the copy of the workspace, where the engine does not have that itself. A session makes it. */
+  readonly workVolume: string | undefined;
 }
 
 export interface StartOptions {
@@ -40,6 +43,7 @@ export interface StartedSandbox extends Pick<StartedContainer, "exited" | "pause
   readonly control: ControlConnection;
   readonly dock: GatewayDock;
   readonly linkName: LinkName;
+  readonly workVolume: string | undefined;
   readonly log: LogTail;
 }
 
@@ -72,8 +76,15 @@ export async function startSandbox(plan: SandboxPlan, options: StartOptions): Pr
     );
     signal.throwIfAborted();
     assertReachable(link.crossing, options.container.ownMounts);
+    const { workVolume } = plan;
+    if (workVolume !== undefined && plan.role === "session") {
+      const labels = { [LABEL.owner]: options.container.owner };
+      await client.ask(client.api.createVolume({ Name: workVolume, Labels: labels }));
+      stack.defer(() => client.find(client.api.removeVolume(workVolume)));
+    }
     const create = toCreateOptions({
       ...options.container,
+      workVolume,
       id: plan.id,
       sessionId: plan.spec.sessionId,
       role: plan.role,
@@ -93,6 +104,7 @@ export async function startSandbox(plan: SandboxPlan, options: StartOptions): Pr
       control,
       dock,
       linkName: options.link.name,
+      workVolume,
       log,
       [Symbol.asyncDispose]: () => stack[Symbol.asyncDispose](),
     };
@@ -123,10 +135,7 @@ function refused(error: unknown, crossing: Crossing, { workspace }: SandboxSpec)
   const message = messageOf(error);
   if (crossing.type === "socket" && message.includes(crossing.runDirectory)) throw new LinkFailure(error);
   if (!message.includes(`source path does not exist: ${workspace.path}`)) throw error;
-  throw new IpyboxError("invalid-workspace", `The container engine has no directory ${workspace.path}`, {
-    hint: "The engine is on another machine, or in one that does not share this directory: let it be shared, or use another workspace.",
-    cause: error,
-  });
+  throw new WorkspaceElsewhere(workspace.path, error);
 }
 
 /** Init ended before it was connected: a socket may be there, and yet lead nowhere. */

@@ -12,10 +12,18 @@ export type SandboxMission = (
       readonly mode: "session";
       readonly token: string;
       readonly workspace: string;
+      /** What the workspace must be; absent where it is a copy. */
+      readonly identity?: WorkspaceIdentity;
       readonly egress?: { readonly caBundle: string };
     }
   | { readonly mode: "task"; readonly module: string; readonly args: readonly string[] }
 ) & { readonly shields: readonly ShieldedPlace[] };
+
+/** Of a directory: the boot of its Linux kernel (empty under another system), and its device and inode. */
+export interface WorkspaceIdentity {
+  readonly boot: string;
+  readonly directory: string;
+}
 
 /** What init looks for in its mounts before it starts anything. */
 export interface ShieldedPlace {
@@ -31,6 +39,8 @@ export interface ControlEvents {
   readonly onLog: (text: string) => void;
   /** Output of a task. */
   readonly onOutput: (text: string) => void;
+  /** The workspace inside is not the host's; init ends. */
+  readonly onElsewhere: () => void;
 }
 
 /** Longest event line that is read; init cuts a task's output into far smaller ones. */
@@ -39,6 +49,7 @@ const MAX_EVENT_BYTES = 1024 * 1024;
 const eventSchema = z.discriminatedUnion("event", [
   z.object({ event: z.literal("log"), text: z.string() }),
   z.object({ event: z.literal("output"), text: z.string() }),
+  z.object({ event: z.literal("elsewhere") }),
   z.object({ event: z.literal("exit"), code: z.int().min(-255).max(255) }),
 ]);
 
@@ -88,6 +99,10 @@ export class ControlConnection implements Disposable {
       }
       case "output": {
         this.#events.onOutput(event.text);
+        return;
+      }
+      case "elsewhere": {
+        this.#events.onElsewhere();
         return;
       }
       case "exit":

@@ -7,8 +7,9 @@ import type { Logger } from "../../common/logger.ts";
 import { ControlConnection, type ControlEvents, type SandboxMission } from "./control-connection.ts";
 import { GatewayStreams } from "./gateway-streams.ts";
 import { readPreamble } from "./preamble.ts";
+import { WorkspaceElsewhere } from "./workspace-elsewhere.ts";
 
-export interface GatewayDockOptions extends ControlEvents {
+export interface GatewayDockOptions extends Omit<ControlEvents, "onElsewhere"> {
   readonly mission: SandboxMission;
   readonly logger: Logger;
 }
@@ -38,9 +39,13 @@ export class GatewayDock implements Disposable {
 
   constructor(options: GatewayDockOptions) {
     this.#options = options;
+    this.#ready.promise.catch(() => undefined); // tasks don't wait for it
   }
 
-  /** Resolves when the first gateway stream has announced itself; stays pending if none ever does. */
+  /**
+   * Resolves when the first gateway stream has announced itself; stays pending if none ever does. Rejects with
+   * {@link WorkspaceElsewhere} when what is mounted as the workspace is another directory.
+   */
   get ready(): Promise<undefined> {
     return this.#ready.promise;
   }
@@ -82,7 +87,7 @@ export class GatewayDock implements Disposable {
       case "init":
         if (this.#controlTaken) throw new Error("there is a control connection already");
         this.#controlTaken = true;
-        this.#control.resolve(new ControlConnection(stream, this.#options.mission, this.#options));
+        this.#control.resolve(this.#toControl(stream));
         return;
       case "gateway":
         if (!this.#knowsToken(preamble.token)) throw new Error("wrong token");
@@ -90,6 +95,13 @@ export class GatewayDock implements Disposable {
         this.#ready.resolve(undefined);
         return;
     }
+  }
+
+  #toControl(stream: Duplex): ControlConnection {
+    const { mission } = this.#options;
+    const workspace = mission.mode === "session" ? mission.workspace : "";
+    const onElsewhere = () => this.#ready.reject(new WorkspaceElsewhere(workspace));
+    return new ControlConnection(stream, mission, { ...this.#options, onElsewhere });
   }
 
   #knowsToken(token: string): boolean {

@@ -35,6 +35,7 @@ const plan: ContainerPlan = {
   runtime: undefined,
   gpus: undefined,
   ownMounts: undefined,
+  workVolume: undefined,
 };
 
 describe("the create options of a container", () => {

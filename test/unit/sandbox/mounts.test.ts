@@ -6,6 +6,7 @@ const plan: MountPlan = {
   workspace: { path: "/home/ann/project", key: "k", masked: [], protected: [] },
   extra: [],
   uid: 1000,
+  workVolume: undefined,
   crossing: {
     type: "socket",
     runDirectory: "/run/user/1000/ipybox/r/s",

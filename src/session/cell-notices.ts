@@ -1,0 +1,60 @@
+import type { PullReport } from "../workspace/copy/incoming-entries.ts";
+import type { ShieldBreach } from "../workspace/shield-watcher.ts";
+
+/** Says that a cell ran in another sandbox or kernel than the one before. */
+export function noticeOfLoss(what: string, breach: ShieldBreach | undefined): string {
+  const lost = "variables and imports are lost";
+  if (breach === undefined) return `[${what} before this cell; it ran in a new one; ${lost}]`;
+  return `[${breach.path} ${breach.what}: the sandbox was paused at once, and this cell ran in a new one; ${lost}]`;
+}
+
+/** Says that a cell showed more pictures than are kept. */
+export function noticesOfPictures(saved: number, leftOut: number): string[] {
+  return leftOut === 0 ? [] : [`[${saved} pictures are kept of a cell: ${leftOut} more were left out]`];
+}
+
+/** Names what tools of the host act on and a cell could write. `paths` are fit for a line of text. */
+export function noticesOfChanges(paths: readonly string[]): string[] {
+  if (paths.length === 0) return [];
+  const more = paths.length > MAX_NAMED ? ` and ${paths.length - MAX_NAMED} more` : "";
+  const named = paths.slice(0, MAX_NAMED).join(", ");
+  return [`[Changed during this cell: ${named}${more}. Programs on the host may act on it]`];
+}
+
+/** What a cell's answer says of changes that did not simply reach the host, a line for each kind. */
+export function noticesOfPull({ conflicts, left, complete }: PullReport): string[] {
+  const lines = conflicts.slice(0, MAX_NAMED).map(({ path, beside }) => {
+    const theirs = beside === undefined ? "the cell removed its own" : `the cell's is ${toText(beside)}`;
+    return `[Changed on the host and in the cell: ${toText(path)}. The host's was kept; ${theirs}]`;
+  });
+  if (conflicts.length > MAX_NAMED) lines.push(`[${conflicts.length - MAX_NAMED} more changed on both sides]`);
+  for (const [why, text] of Object.entries(REASONS)) {
+    const paths = left.filter((each) => each.why === why).map(({ path }) => path);
+    if (paths.length > 0) lines.push(`[Not copied to the host (${text}): ${list(paths)}]`);
+  }
+  if (!complete) lines.push("[The workspace has too many files: not every change of this cell was copied to the host]");
+  return lines;
+}
+
+function list(paths: readonly string[]): string {
+  const more = paths.length > MAX_NAMED ? ` and ${paths.length - MAX_NAMED} more` : "";
+  return `${paths.slice(0, MAX_NAMED).map(toText).join(", ")}${more}`;
+}
+
+/** Names are the work of cells: no line breaks, nothing endless. */
+function toText(path: string): string {
+  return path.replace(/\p{C}/gu, "?").slice(0, MAX_PATH_CHARACTERS);
+}
+
+const REASONS: Readonly<Record<PullReport["left"][number]["why"], string>> = {
+  shielded: "masked or protected",
+  name: "a name that the host does not take",
+  outward: "a link that leads out of the workspace",
+  special: "neither file, directory nor link",
+  unreadable: "not readable",
+  "too-large": "more than 1 GiB",
+  later: "too much at once, or too little space",
+  "in-the-way": "something else has its place",
+};
+const MAX_NAMED = 20;
+const MAX_PATH_CHARACTERS = 200;
