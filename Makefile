@@ -3,7 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 VENV := images/kernel/.venv
 
-.PHONY: help demo test check bench soak matrix build engine image readme clean
+.PHONY: help demo test check bench soak matrix build engine srt image readme clean
 
 help: ## Show this text
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -12,7 +12,7 @@ demo: engine build ## Run the main job with a real MCP client and real MCP serve
 	@node dist/cli/main.js build
 	@node docs/demo/demo.mjs
 
-test: engine build $(VENV)/.complete ## Run everything: format, lint, types, unit, python, contract, integration, attempts, e2e
+test: engine srt build $(VENV)/.complete ## Run everything: format, lint, types, unit, python, contract, integration, attempts, e2e
 	@node dist/cli/main.js build
 	@node test/run-all.mjs
 
@@ -24,6 +24,9 @@ build: node_modules/.package-lock.json ## Compile to dist/
 
 engine: ## Install and start Docker Engine where none answers
 	@bash images/ensure-engine.sh
+
+srt: ## Install what sandbox-runtime needs where it is missing
+	@bash images/ensure-srt.sh
 
 image: engine build ## Build the kernel image
 	@node dist/cli/main.js build

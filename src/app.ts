@@ -1,7 +1,7 @@
 import { homedir } from "node:os";
 
 import { ALL_IN_ONE, type AllInOneUsers } from "./all-in-one.ts";
-import { chooseEngine, engineWarnings, hasLimits, hasShields } from "./choose-engine.ts";
+import { allowedDomains, chooseEngine, engineWarnings, hasLimits, hasShields } from "./choose-engine.ts";
 import { IpyboxError } from "./common/errors.ts";
 import { ReleaseStack } from "./common/lifecycle.ts";
 import { createLogger, type Logger } from "./common/logger.ts";
@@ -60,7 +60,7 @@ export async function openAppOn(ground: Ground, options: AppOptions = {}): Promi
         ...(cellsBeside && { whereToSet: WHERE_TO_SET, processUser: processUser(cellsBeside) }),
       },
       packages: { indexUrl: config.indexUrl, extraIndexUrls: config.extraIndexUrl, builds: cellsBeside === undefined },
-      egress: { allowDomain: config.allowDomain, allowPrivate: config.allowPrivate },
+      egress: { allowDomain: allowedDomains(config), allowPrivate: config.allowPrivate },
       version: VERSION,
       logger,
     }),

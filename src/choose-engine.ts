@@ -1,13 +1,23 @@
+import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+
+import { ZodError } from "zod";
 
 import { ALL_IN_ONE, type AllInOneUsers } from "./all-in-one.ts";
 import { cleanPath } from "./broker/host-paths.ts";
+import { IpyboxError, messageOf } from "./common/errors.ts";
 import type { Logger } from "./common/logger.ts";
 import { packageFile } from "./common/package-files.ts";
 import { runtimeDirectory, stateDirectory } from "./config/directories.ts";
 import { type Config, flagName, type OptionName } from "./config/options.ts";
 import type { AdministeredEngine } from "./sandbox/engine-admin.ts";
-import { createDockerEngine, createLocalEngine } from "./sandbox/engines.ts";
+import {
+  createDockerEngine,
+  createLocalEngine,
+  createSrtEngine,
+  parseSrtSettings,
+  type SrtSettings,
+} from "./sandbox/engines.ts";
 import type { Owner } from "./workspace/owner.ts";
 
 export interface EngineGrounds {
@@ -44,20 +54,57 @@ export function chooseEngine(config: Config, grounds: EngineGrounds): Administer
         runtimeDir: runtimeDirectory(process.env),
         env: process.env,
       });
+    case "srt":
+      return createSrtEngine({
+        ...localOptions(owner, workspace),
+        ...common,
+        srt: { settings: srtSettings(config), workspace, path: pathOutside(workspace) },
+      });
     case "none":
       return createLocalEngine({
+        ...localOptions(owner, workspace),
         ...common,
-        // What root has in its home is out of another user's reach.
-        dataDir: owner.uid === process.geteuid?.() ? join(common.stateDir, "local") : ALL_IN_ONE.data,
-        user: owner,
         ...(cellsBeside && {
           installer: cellsBeside.installer,
           noInet: true,
           madeEnvironment: ALL_IN_ONE.environment,
         }),
-        env: { ...process.env, PATH: cleanPath(process.env["PATH"] ?? "", [workspace]) },
       });
   }
+}
+
+function localOptions(owner: Owner, workspace: string) {
+  return {
+    // What root has in its home is out of another user's reach.
+    dataDir: owner.uid === process.geteuid?.() ? join(stateDirectory(process.env), "local") : ALL_IN_ONE.data,
+    user: owner,
+    env: { ...process.env, PATH: pathOutside(workspace) },
+  };
+}
+
+function pathOutside(workspace: string): string {
+  return cleanPath(process.env["PATH"] ?? "", [workspace]);
+}
+
+/** What `--sandbox-config` gives. Throws `invalid-configuration`. */
+function srtSettings(config: Config): SrtSettings {
+  if (config.sandboxConfig === undefined) return parseSrtSettings({});
+  try {
+    return parseSrtSettings(JSON.parse(readFileSync(resolve(config.sandboxConfig), "utf8")));
+  } catch (cause) {
+    const reason = cause instanceof ZodError ? cause.issues.map(({ message }) => message).join("; ") : messageOf(cause);
+    throw new IpyboxError("invalid-configuration", `--sandbox-config ${config.sandboxConfig}: ${reason}`, {
+      hint: "It is a settings file of @anthropic-ai/sandbox-runtime, JSON.",
+      cause,
+    });
+  }
+}
+
+/** The hosts that cells may reach: those of `--allow-domain`, and those of sandbox-runtime's settings. */
+export function allowedDomains(config: Config): readonly string[] {
+  return config.sandbox === "srt"
+    ? [...config.allowDomain, ...srtSettings(config).network.allowedDomains]
+    : config.allowDomain;
 }
 
 /** What the user has to know of an engine that is no container, at every start. */
@@ -65,12 +112,14 @@ export function engineWarnings(config: Config, cellsBeside: AllInOneUsers | unde
   switch (config.sandbox) {
     case "docker":
       return [];
+    case "srt":
+      return withoutEffect(config, OF_CONTAINERS);
     case "none":
-      if (cellsBeside) return withoutEffect(config, OF_CONTAINERS);
+      if (cellsBeside) return withoutEffect(config, [...OF_CONTAINERS, ...OF_WALLS]);
       return [
         "--sandbox none: cells run without any wall. They can read and change every file of yours, .env and keys " +
           "included, reach the network, and use this machine without limit",
-        ...withoutEffect(config, OF_CONTAINERS),
+        ...withoutEffect(config, [...OF_CONTAINERS, ...OF_WALLS]),
       ];
   }
 }
@@ -85,16 +134,8 @@ export function hasLimits(config: Config): boolean {
   return config.sandbox === "docker";
 }
 
-const OF_CONTAINERS = [
-  "image",
-  "runtime",
-  "gpus",
-  "mask",
-  "protect",
-  "unprotect",
-  "allowDomain",
-  "allowPrivate",
-] as const;
+const OF_CONTAINERS = ["image", "runtime", "gpus"] as const;
+const OF_WALLS = ["mask", "protect", "unprotect", "allowDomain", "allowPrivate"] as const;
 
 function withoutEffect(config: Config, names: readonly OptionName[]): string[] {
   const given = names.filter((name) => [config[name]].flat().some((value) => value !== undefined));

@@ -21,6 +21,7 @@ const VENDOR_PLACES: Readonly<Record<string, readonly string[]>> = {
   "@modelcontextprotocol/sdk": ["server", "broker"],
   dockerode: ["sandbox/docker"],
   "tar-fs": ["sandbox/docker"],
+  "@anthropic-ai/sandbox-runtime": ["sandbox/local"],
   ws: ["kernel"],
   dotenv: ["config"],
   "p-queue": ["session"],

@@ -11,18 +11,24 @@ mkdirSync(reports);
 const python = join(root, "images/kernel/.venv/bin");
 const npx = (...args) => ["npx", "--no-install", ...args];
 const onlyFast = process.argv.includes("--fast");
-const vitest = (project) => ({
-  name: project,
+const vitest = (project, { name = project, files = [] } = {}) => ({
+  name,
   command: npx(
     "vitest",
     "run",
     "--project",
     project,
+    ...files,
     "--reporter=default",
     "--reporter=json",
-    `--outputFile.json=${reports}/${project}.json`,
+    `--outputFile.json=${reports}/${name}.json`,
   ),
-  count: () => countVitest(`${reports}/${project}.json`),
+  count: () => countVitest(`${reports}/${name}.json`),
+});
+/** The end-to-end tests hold for every engine; whole suites are `make matrix`'s. */
+const e2eOn = (engine, ...files) => ({
+  ...vitest("e2e", { name: `e2e on ${engine}`, files }),
+  env: { ...process.env, IPYBOX_SANDBOX: engine },
 });
 
 const steps = [
@@ -39,6 +45,7 @@ const steps = [
     slow: true,
   },
   ...["contract", "integration", "attempts", "e2e"].map((project) => ({ ...vitest(project), slow: true })),
+  ...["none", "srt"].map((engine) => ({ ...e2eOn(engine, "test/e2e/cells.test.ts"), slow: true })),
   { name: "nothing left behind", command: ["bash", "test/leftovers.sh", "check"], slow: true },
 ];
 
@@ -49,7 +56,7 @@ for (const step of steps.filter((candidate) => !(onlyFast && candidate.slow))) {
   console.log(`\n== ${step.name}`);
   const startedAt = Date.now();
   const [program, ...args] = step.command;
-  const { status } = spawnSync(program, args, { cwd: root, stdio: "inherit" });
+  const { status } = spawnSync(program, args, { cwd: root, stdio: "inherit", env: step.env ?? process.env });
   const counts = countOf(step, status === 0);
   for (const key of Object.keys(total)) total[key] += counts[key];
   if (status !== 0 || counts.failed > 0) failures.push(step.name);

@@ -81,11 +81,17 @@ export const OPTIONS = {
     help: "Another host directory, by default read-only and at its own path",
     commands: ["run"],
   }),
-  sandbox: option(choice("docker", "none"), {
+  sandbox: option(choice("docker", "srt", "none"), {
     value: "ENGINE",
+    bare: "srt",
     default: "docker",
-    help: "What makes sandboxes: docker (Docker Engine) or none (processes of this host, without any wall)",
+    help: "What makes sandboxes: docker (Docker Engine), srt (Anthropic's sandbox-runtime; also the bare flag) or none (processes of this host, without any wall)",
     commands: [...WITH_ENGINE, "ps", "prune"],
+  }),
+  sandboxConfig: option(text, {
+    value: "PATH",
+    help: "Settings file of sandbox-runtime, for --sandbox srt; by default cells read all but .env, write the workspace and have no internet",
+    commands: WITH_ENGINE,
   }),
   envFile: option(text, {
     value: "PATH",

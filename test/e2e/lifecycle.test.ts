@@ -6,6 +6,7 @@ import { promisify } from "node:util";
 import { afterAll, describe, expect, inject, test } from "vitest";
 
 import { baseEnvironment, errorCodeOf, TestClient, TestDirectory, textOf, upstream } from "../helpers/client.ts";
+import { onEngines } from "../helpers/engine-of-run.ts";
 
 const directory = new TestDirectory();
 const bin = inject("ipyboxBin");
@@ -34,13 +35,15 @@ const processesWith = (text: string) =>
   });
 
 describe("the end of a server", () => {
-  test("initialize is answered before there is a sandbox", async () => {
-    await using client = await TestClient.connect({ bin, directory, args: ["--image", "no-such-image:of-the-test"] });
-    expect(client.client.getServerVersion()).toMatchObject({ name: "ipybox" });
-    expect((await client.client.listTools()).tools).toHaveLength(4);
-    const result = await client.cell("1");
-    expect(result.isError).toBe(true);
-    expect(errorCodeOf(result)).toBe("image-build-failed");
+  onEngines(["docker"], () => {
+    test("initialize is answered before there is a sandbox", async () => {
+      await using client = await TestClient.connect({ bin, directory, args: ["--image", "no-such-image:of-the-test"] });
+      expect(client.client.getServerVersion()).toMatchObject({ name: "ipybox" });
+      expect((await client.client.listTools()).tools).toHaveLength(4);
+      const result = await client.cell("1");
+      expect(result.isError).toBe(true);
+      expect(errorCodeOf(result)).toBe("image-build-failed");
+    });
   });
 
   test.for(["stdin", "SIGTERM", "SIGINT"] as const)("by %s removes everything and exits with 0", async (how) => {
@@ -91,7 +94,10 @@ describe("the command line", () => {
       ["--bogus", "--memory", "lots", "--workspace", "/", "--mount", "/etc", "--allow-domain", "http://x"],
       ["--bogus", "--memory", "whole file system", "--mount", "--allow-domain"],
     ],
-    [["--protect", "../elsewhere", "--memory", "5"], ["../elsewhere", "at least 6m"]],
+    [
+      ["--protect", "../elsewhere", "--memory", "5"],
+      ["../elsewhere", "at least 6m"],
+    ],
     [["--workspace", "/no/such/parent"], ["/no/such/parent"]],
     [["--workspace", "/"], ["whole file system"]],
     [["--mcp-config", "/no/such/file.json"], ["/no/such/file.json"]],
@@ -195,11 +201,13 @@ test("wrong arguments are results that say what is wrong, and the next call work
   expect(textOf(await client.cell("1 + 1"))).toBe("2");
 });
 
-test("without an engine the server stays up and says what to do", async () => {
-  const env = { DOCKER_HOST: `unix://${directory.path}/no-engine.sock` };
-  await using client = await TestClient.connect({ bin, directory, workspace: directory.make("no-engine"), env });
-  const result = await client.cell("1");
-  expect(errorCodeOf(result)).toBe("engine-unreachable");
-  expect(textOf(result)).toContain("Hint:");
-  expect((await client.client.listTools()).tools).toHaveLength(4);
+onEngines(["docker"], () => {
+  test("without an engine the server stays up and says what to do", async () => {
+    const env = { DOCKER_HOST: `unix://${directory.path}/no-engine.sock` };
+    await using client = await TestClient.connect({ bin, directory, workspace: directory.make("no-engine"), env });
+    const result = await client.cell("1");
+    expect(errorCodeOf(result)).toBe("engine-unreachable");
+    expect(textOf(result)).toContain("Hint:");
+    expect((await client.client.listTools()).tools).toHaveLength(4);
+  });
 });

@@ -71,7 +71,13 @@ class DialOutGateway(KernelGatewayApp):
         self, paths: Paths, fork_server: socket.socket, token: str, workspace: str, proxy_port: int | None
     ) -> None:
         super().__init__(
-            config=Config({"Session": {"key": b""}}),  # the directory of the sockets is the user's alone
+            config=Config(
+                {
+                    "Session": {"key": b""},  # the directory of the sockets is the user's alone
+                    # Who has to give the host loopback ports is refused unix sockets, and has a loopback of its own.
+                    "KernelManager": {"transport": "tcp" if paths.on_loopback else "ipc"},
+                }
+            ),
             api="ipybox_sandbox.gateway_routes",
             log_level=logging.ERROR,
             runtime_dir=paths.kernels,

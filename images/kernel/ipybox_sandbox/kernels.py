@@ -140,10 +140,6 @@ class SandboxKernelManager(AsyncIOLoopKernelManager):
     def _default_autorestart(self) -> bool:
         return False
 
-    @default("transport")
-    def _default_transport(self) -> str:
-        return "ipc"
-
     async def _async_interrupt_kernel(self) -> None:
         # Jupyter interrupts what it is about to kill, which would wake every process of a fork bomb.
         if not self.shutting_down:

@@ -38,6 +38,11 @@ class Paths:
         return self._address("egress", 2)
 
     @property
+    def on_loopback(self) -> bool:
+        """Whether the host's services are ports of the loopback."""
+        return self.services.startswith("127.")
+
+    @property
     def ca_bundle(self) -> str:
         """What the host trusts, for programs that go through its proxy."""
         return os.path.join(self.kernels, "ca.pem")

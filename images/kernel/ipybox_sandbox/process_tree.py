@@ -93,6 +93,8 @@ def _living_by_ps() -> list[tuple[int, int]]:
 
 
 def _living_by_proc() -> list[tuple[int, int]]:
+    if os.readlink("/proc/self") != str(os.getpid()):
+        return _living_by_foreign_proc()
     living: list[tuple[int, int]] = []
     for name in os.listdir("/proc"):
         if not name.isdigit():
@@ -107,6 +109,32 @@ def _living_by_proc() -> list[tuple[int, int]]:
         if state not in (b"Z", b"X"):
             living.append((int(name), int(parent)))
     return living
+
+
+def _living_by_foreign_proc() -> list[tuple[int, int]]:
+    """For a `/proc` of a PID namespace above this one, as in sandbox-runtime: its numbers are not those of `kill`."""
+    depth = len(_numbers_of("self"))
+    numbers: dict[int, int] = {}
+    parents: dict[int, int] = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            status = _read_status(name)
+        except OSError:
+            continue  # ended meanwhile
+        own_numbers = status["NSpid"].split()
+        if len(own_numbers) >= depth and status["State"][0] not in "ZX":
+            numbers[int(name)] = int(own_numbers[depth - 1])
+            parents[int(name)] = int(status["PPid"])
+    return [(number, numbers.get(parents[outer], 0)) for outer, number in numbers.items()]
+
+
+def _numbers_of(name: str) -> list[str]:
+    return _read_status(name)["NSpid"].split()
+
+
+def _read_status(name: str) -> dict[str, str]:
+    with open(f"/proc/{name}/status", encoding="utf-8", errors="replace") as file:
+        return {key: value.strip() for key, _, value in (line.partition(":") for line in file)}
 
 
 def _send(pid: int, signum: int) -> None:

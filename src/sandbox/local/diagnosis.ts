@@ -7,7 +7,7 @@ import { type EnvironmentOptions, environmentOf, isMade } from "./python-environ
 
 export interface DiagnosisOptions extends EnvironmentOptions {
   /** What this engine's walls are, and what they are made of. */
-  readonly walls: () => Promise<Diagnosis[]>;
+  readonly walls: () => Promise<readonly Diagnosis[]>;
   /** Starts a sandbox and removes it; rejects when that fails. Tried only where the environment is there. */
   readonly trySandbox: () => Promise<void>;
   readonly signal: AbortSignal;

@@ -3,6 +3,7 @@ import { StringDecoder } from "node:string_decoder";
 import { Deferred } from "../../common/lifecycle.ts";
 import { within } from "../../common/time.ts";
 import type { SandboxExit } from "../engine.ts";
+import type { Carrier } from "../link/multiplexer.ts";
 import type { LogTail } from "../log-tail.ts";
 
 export interface InitCommand {
@@ -12,6 +13,8 @@ export interface InitCommand {
   readonly cwd: string;
   /** Another user than the server's, which then must be allowed to become it. */
   readonly user?: { readonly uid: number; readonly gid: number } | undefined;
+  /** Its stdin and stdout are left to the caller, see {@link InitProcess.carrier}. */
+  readonly piped: boolean;
 }
 
 /** How long init may take to end what it started. */
@@ -33,16 +36,16 @@ export class InitProcess {
       env: init.env,
       cwd: init.cwd,
       detached: true, // an interrupt at the terminal is the server's business
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: [init.piped ? "pipe" : "ignore", "pipe", "pipe"],
       ...init.user,
     });
     const started = new InitProcess(child);
     const failed = new Deferred<never>();
     child.on("error", failed.reject); // also of a signal that could not be sent, much later
     child.once("exit", (code) => started.#exited.resolve({ code: code ?? undefined, outOfMemory: false }));
-    for (const stream of [child.stdout, child.stderr]) {
+    for (const stream of init.piped ? [child.stderr] : [child.stdout, child.stderr]) {
       const decoder = new StringDecoder("utf8");
-      stream.on("data", (chunk: Buffer) => log.append(decoder.write(chunk)));
+      stream?.on("data", (chunk: Buffer) => log.append(decoder.write(chunk)));
     }
     const spawned = new Promise<undefined>((resolve) => child.once("spawn", () => resolve(undefined)));
     await Promise.race([spawned, failed.promise]);
@@ -51,6 +54,12 @@ export class InitProcess {
 
   get pid(): number {
     return this.#child.pid ?? 0; // it has been started
+  }
+
+  /** Undefined unless it was started with pipes. */
+  get carrier(): Carrier | undefined {
+    const { stdin, stdout } = this.#child;
+    return stdin === null || stdout === null ? undefined : { incoming: stdout, outgoing: stdin };
   }
 
   get exited(): Promise<SandboxExit> {

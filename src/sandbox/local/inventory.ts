@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { livenessOf } from "../../common/process-identity.ts";
 import type { PruneReport, SandboxListing } from "../engine-admin.ts";
 import type { SandboxRecords } from "./sandbox-records.ts";
@@ -44,9 +44,9 @@ export interface PruneOptions {
 /** Removes orphans, environments that are neither current nor in use, and packages of workspaces that are gone. */
 export async function prune(records: SandboxRecords, options: PruneOptions): Promise<PruneReport> {
   const sandboxes = options.all ? await records.remove(await records.list()) : await removeOrphans(records);
-  const inUse = new Set((await records.list()).map(({ environment }) => environment));
+  const inUse = new Set((await records.list()).map(({ environment }) => basename(environment)));
   const environments = await entriesOf(join(options.dataDir, "environments"));
-  const images = environments.filter((path) => path !== options.current && !inUse.has(path));
+  const images = environments.filter((path) => path !== options.current && !inUse.has(basename(path)));
   const packages = await entriesOf(join(options.dataDir, "packages"));
   const gone = await Promise.all(packages.map(async (path) => options.all || !existsSync(await workspaceOf(path))));
   const volumes = packages.filter((_path, index) => gone[index]);

@@ -19,11 +19,13 @@ import type {
 import { Launcher, type SandboxPlan, type StartedSandbox } from "../launcher.ts";
 import { RunRoot } from "../link/run-directory.ts";
 import { SharedPreparation } from "../shared-preparation.ts";
+import { type Confinement, NO_CONFINEMENT } from "./confinement.ts";
 import { diagnose } from "./diagnosis.ts";
 import { listSandboxes, notePackages, prune, removeOrphans } from "./inventory.ts";
 import { makeOwned, type SandboxUser } from "./places.ts";
 import {
   ensureEnvironment,
+  withoutLinks,
   type EnvironmentOptions,
   environmentOf,
   type PythonEnvironment,
@@ -41,15 +43,18 @@ export interface LocalEngineOptions extends EnvironmentOptions {
   readonly noInet?: boolean | undefined;
   /** Parent of the run directories; must be short, for sockets of kernels lie in them. A temporary directory if absent. */
   readonly runtimeDir?: string | undefined;
+  /** None if absent. */
+  readonly confinement?: Confinement | undefined;
   readonly logger: Logger;
 }
 
 /** Paths of sockets may have 108 bytes, and the longest of ours adds 84 to this. */
 const MAX_RUNTIME_DIR_BYTES = 24;
 
-/** Sandboxes that are processes of this host, without walls but for what Linux lets a process take from itself. */
+/** Sandboxes that are processes of this host, behind the walls of a confinement if there is one. */
 export class LocalEngine implements AdministeredEngine {
-  readonly name = "none";
+  readonly name: string;
+  readonly #confinement: Confinement;
   readonly #options: LocalEngineOptions;
   readonly #user: SandboxUser;
   readonly #installer: SandboxUser;
@@ -59,6 +64,8 @@ export class LocalEngine implements AdministeredEngine {
   readonly #launcher: Launcher;
 
   constructor(options: LocalEngineOptions) {
+    this.#confinement = options.confinement ?? NO_CONFINEMENT;
+    this.name = this.#confinement.engine;
     this.#options = options;
     this.#user = options.user ?? { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
     this.#installer = options.installer ?? this.#user;
@@ -77,9 +84,9 @@ export class LocalEngine implements AdministeredEngine {
   }
 
   launch(spec: SandboxSpec, options: LaunchOptions): Promise<Sandbox> {
-    // Cells reach the network themselves: a proxy for them would be one for everybody on this host.
-    const withoutProxy = { ...options, egress: undefined };
-    return this.#launcher.launch(spec, withoutProxy, { workspacePath: spec.workspace.path, shields: [] });
+    // Where cells reach the network themselves, a proxy for them would be one for everybody on this host.
+    const egress = this.#confinement.ownNetwork ? options.egress : undefined;
+    return this.#launcher.launch(spec, { ...options, egress }, { workspacePath: spec.workspace.path, shields: [] });
   }
 
   runTask(spec: TaskSpec, options: TaskOptions): Promise<TaskResult> {
@@ -104,7 +111,7 @@ export class LocalEngine implements AdministeredEngine {
   diagnose(): Promise<readonly Diagnosis[]> {
     return diagnose({
       ...this.#options,
-      walls: () => Promise.resolve([NO_WALLS]),
+      walls: () => this.#confinement.diagnose(),
       trySandbox: () => this.#trySandbox(),
       signal: this.#launcher.closing,
     });
@@ -124,14 +131,15 @@ export class LocalEngine implements AdministeredEngine {
     const { workspace, mounts } = plan.spec;
     await assertWorkspace(workspace.path);
     refuseMoves(mounts);
-    const environment = await this.#prepare({ signal, onProgress: () => undefined });
+    const environment = await withoutLinks(await this.#prepare({ signal, onProgress: () => undefined }));
     const place = join(dataDir, "packages", workspace.key);
     await mkdir(place, { recursive: true }); // for whoever the user is to pass through
     await notePackages(place, workspace.path);
     const packages = join(place, "volume");
     await makeOwned(packages, this.#installer, this.#installer === this.#user ? 0o700 : 0o755);
     return await startSandbox(plan, {
-      engine: this.name,
+      confinement: this.#confinement,
+      stateDir: this.#options.stateDir,
       environment,
       packages,
       runRoot: this.#runRoot,
@@ -159,13 +167,6 @@ export class LocalEngine implements AdministeredEngine {
     await sandbox[Symbol.asyncDispose]();
   }
 }
-
-const NO_WALLS: Diagnosis = {
-  name: "walls",
-  status: "warn",
-  detail: "none: cells run as this user and reach everything that this user does",
-  remedy: "Use --sandbox docker, or srt.",
-};
 
 /** Nothing can be mounted here, so a directory is where it is. */
 function refuseMoves(mounts: SandboxSpec["mounts"]): void {

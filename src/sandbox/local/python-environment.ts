@@ -44,6 +44,11 @@ export async function isMade({ directory, python }: PythonEnvironment): Promise<
   }
 }
 
+/** The environment by its real path: a link may lead to it through what is hidden in sandboxes. */
+export async function withoutLinks({ directory }: PythonEnvironment): Promise<PythonEnvironment> {
+  return at(await realpath(directory));
+}
+
 /**
  * The environment, made first where it is missing: beside its place, then renamed, so that it is whole or absent.
  * Rejects with `environment-build-failed`.

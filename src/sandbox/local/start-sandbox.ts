@@ -5,23 +5,27 @@ import { ReleaseStack } from "../../common/lifecycle.ts";
 import type { Logger } from "../../common/logger.ts";
 import { currentProcess, identityOf } from "../../common/process-identity.ts";
 import { type SandboxPlan, type StartedSandbox, undo } from "../launcher.ts";
+import { Multiplexer } from "../link/multiplexer.ts";
 import { GatewayDock } from "../link/gateway-dock.ts";
 import { removeRunDirectory, type RunRoot } from "../link/run-directory.ts";
 import type { Services } from "../link/services.ts";
 import { listenOn } from "../link/socket.ts";
 import { LogTail } from "../log-tail.ts";
+import type { Confinement, View } from "./confinement.ts";
 import { type InitCommand, InitProcess } from "./init-process.ts";
 import { isOther, makePlaces, type Places, type SandboxUser } from "./places.ts";
 import type { PythonEnvironment } from "./python-environment.ts";
 import type { SandboxRecords } from "./sandbox-records.ts";
 
 export interface StartOptions {
-  readonly engine: string;
+  readonly confinement: Confinement;
   readonly environment: PythonEnvironment;
   /** The packages of the workspace. */
   readonly packages: string;
   readonly runRoot: RunRoot;
   readonly records: SandboxRecords;
+  /** Hidden from every sandbox, but for its own environment and packages. */
+  readonly stateDir: string;
   /** Where programs are looked for inside, behind the environment's own. */
   readonly path: string;
   readonly user: SandboxUser;
@@ -54,16 +58,22 @@ export async function startSandbox(plan: SandboxPlan, options: StartOptions): Pr
       tools: plan.onBridgeConnection,
       egress: plan.onEgressConnection,
     };
+    const bySocket = options.confinement.link === "socket";
     for (const name of ["gateway", "tools", "egress"] as const) {
-      const onConnection = services[name];
+      const onConnection = bySocket ? services[name] : undefined;
       if (onConnection) stack.use(await listenOn({ directory: run, name: `${name}.sock`, ...user, onConnection }));
     }
     signal.throwIfAborted();
-    const paths = [`--run=${run}`, `--kernels=${places.kernels}`, `--packages=${options.packages}`];
+    const paths = [`--kernels=${places.kernels}`, `--packages=${options.packages}`];
+    const link = bySocket ? `--run=${run}` : "--relay=loopback";
     const walls = options.noInet && plan.role === "session" ? ["--no-inet"] : [];
+    const command = [options.environment.python, "-I", "-m", "ipybox_sandbox.init", link, ...paths, ...walls];
+    const confined = await options.confinement.confine(command, viewOf(plan, { places, outside: run }, options));
+    signal.throwIfAborted();
     const init = await startInit(
       {
-        command: [options.environment.python, "-I", "-m", "ipybox_sandbox.init", ...paths, ...walls],
+        command: confined,
+        piped: !bySocket,
         cwd: plan.spec.workspace.path,
         env: environmentOf(places, options),
         user: isOther(user) ? user : undefined,
@@ -78,10 +88,11 @@ export async function startSandbox(plan: SandboxPlan, options: StartOptions): Pr
       if (!ordered) init.kill();
       await init.ended();
     });
+    if (init.carrier) stack.use(new Multiplexer(init.carrier, { services, logger }));
     stack.use(
       await options.records.add({
         id: plan.id,
-        engine: options.engine,
+        engine: options.confinement.engine,
         session: plan.spec.sessionId,
         role: plan.role,
         workspace: plan.spec.workspace.path,
@@ -107,6 +118,24 @@ export async function startSandbox(plan: SandboxPlan, options: StartOptions): Pr
     await undo(stack, logger);
     throw error;
   }
+}
+
+/** What a sandbox has to do with: a session the workspace, an installer the packages. */
+function viewOf(
+  { role, spec }: SandboxPlan,
+  { places, outside }: { places: Places; outside: string },
+  options: StartOptions,
+): View {
+  const { workspace, mounts } = spec;
+  const writable = mounts.filter(({ readOnly }) => !readOnly).map(({ source }) => source);
+  return {
+    directory: places.directory,
+    outside,
+    writable: [places.directory, ...(role === "session" ? [workspace.path, ...writable] : [options.packages])],
+    readOnly: role === "session" ? workspace.protected : [],
+    hidden: [...workspace.masked, options.stateDir, dirname(places.directory)],
+    visible: [options.environment.directory, options.packages],
+  };
 }
 
 async function startInit(command: InitCommand, log: LogTail): Promise<InitProcess> {
