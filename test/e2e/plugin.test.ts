@@ -48,6 +48,15 @@ test("the plugin is installed, and its first start installs the program and find
   expect(readdirSync(directory.make("home/.claude/plugins/data/ipybox-ipybox"))).toEqual([packageFile().version]);
 });
 
+test("the variants bring the same skill and another sandbox", async () => {
+  await claude("plugin", "install", "ipybox-srt@ipybox");
+  await claude("plugin", "install", "ipybox-all-in-one@ipybox");
+  const servers = await claude("mcp", "list");
+  expect(servers).toMatch(/^plugin:ipybox-srt:ipybox: node .* --sandbox srt .*✔ Connected$/m);
+  expect(servers).toContain(`plugin:ipybox-all-in-one:ipybox: docker run -i --rm -v ${project}:/app/workspace ipybox`);
+  expect(await claude("plugin", "details", "ipybox-srt")).toMatch(/Skills \(1\)\s+using-ipybox/);
+});
+
 test("nothing that lies in the project was run, as `npx` would have", () => {
   expect(existsSync(join(project, "planted-ran"))).toBe(false);
   // Without the wall: the same program by its name.

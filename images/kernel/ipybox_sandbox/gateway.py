@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -53,8 +54,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with os.fdopen(options.token_fd) as pipe:
         token = pipe.read()
+    paths = Paths.from_options(options)
+    # In place of a configuration Jupyter makes an empty directory, which nobody removes: here it goes with the sandbox.
+    tempfile.tempdir = paths.kernels
     app = DialOutGateway(
-        paths=Paths.from_options(options),
+        paths=paths,
         fork_server=socket.socket(fileno=options.fork_server_fd),
         token=token,
         workspace=options.workspace,
