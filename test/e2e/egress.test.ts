@@ -92,7 +92,7 @@ describe("with hosts that are allowed", () => {
   });
 
   test("there is still no network interface, and no name is resolved inside", async ({ client }) => {
-    expect(await client.text("os.listdir('/sys/class/net')")).toBe("['lo']");
+    expect(await client.text("import socket; socket.if_nameindex()")).toBe("[(1, 'lo')]");
     expect(
       await client.text(
         "import socket\ntry:\n    socket.getaddrinfo('example.org', 80)\nexcept OSError as e:\n    print(type(e).__name__)",
