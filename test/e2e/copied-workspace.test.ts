@@ -1,9 +1,21 @@
-import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 
+import Docker from "dockerode";
 import { describe, expect } from "vitest";
 
-import { TestClient } from "../helpers/client.ts";
+import { TestClient, textOf, upstream } from "../helpers/client.ts";
 import { test as baseTest } from "../helpers/session.ts";
 
 /** The engine does not see what is mounted here: `hidden` is another directory for it, `hidden/workspace` is none. */
@@ -69,5 +81,86 @@ describe.runIf(process.getuid?.() === 0)("a workspace that the engine does not h
   test("is copied where the engine has another directory at its path, too", async ({ open }) => {
     await using client = await open("another", { "x.txt": "from the host" }, ".");
     expect(await client.text("open('x.txt').read()")).toBe("'from the host'");
+  });
+
+  test("keeps what both sides changed, hides what is masked, and says what stays in the sandbox", async ({ open }) => {
+    await using client = await open("conflicts", { "both.txt": "1", ".env": "SECRET=1", ".git/config": "[core]" });
+    expect(await client.text("import os, pathlib, time; sorted(os.listdir())")).toBe("['both.txt']");
+    const changes = `
+print("running", flush=True)
+time.sleep(1)
+pathlib.Path('both.txt').write_text('by the cell')
+pathlib.Path('.env').write_text('PLANTED=1')
+pathlib.Path('.git/hooks').mkdir(parents=True)
+pathlib.Path('.git/hooks/pre-commit').write_text('#!')
+os.symlink('/etc/passwd', 'out')
+os.mkfifo('pipe')
+os.truncate(os.open('sparse', os.O_CREAT | os.O_WRONLY), 100 * 2**30)
+`;
+    const edit = () => writeFileSync(client.at("both.txt"), "by the user");
+    const text = textOf(await client.cell(changes, {}, { onProgress: edit }));
+    expect(text).toContain(
+      "[Changed on the host and in the cell: both.txt. The host's was kept; the cell's is both.txt.from-sandbox]",
+    );
+    expect(text).toMatch(/masked or protected\): .*\.git\/hooks\/pre-commit/);
+    expect(text).toContain("a link that leads out of the workspace): out]");
+    expect(text).toContain("neither file, directory nor link): pipe]");
+    expect(text).toContain("more than 1 GiB): sparse]");
+    expect(client.read("both.txt")).toBe("by the user");
+    expect(client.read("both.txt.from-sandbox")).toBe("by the cell");
+    expect(client.read(".env")).toBe("SECRET=1");
+    expect(existsSync(client.at(".git/hooks"))).toBe(false);
+    expect(await client.text("pathlib.Path('both.txt').read_text()")).toBe("'by the user'");
+  });
+
+  test("takes large files and many of them", async ({ open }) => {
+    await using client = await open("large");
+    await client.text(`
+import os, pathlib, hashlib
+data = os.urandom(50_000_000)
+_ = pathlib.Path('large').write_bytes(data)
+os.mkdir('many')
+for n in range(1000): pathlib.Path(f'many/{n}').write_text(str(n))
+`);
+    const hash = createHash("sha256")
+      .update(readFileSync(client.at("large")))
+      .digest("hex");
+    expect(await client.text("hashlib.sha256(data).hexdigest()")).toBe(`'${hash}'`);
+    expect(readdirSync(client.at("many"))).toHaveLength(1000);
+    expect(client.read("many/999")).toBe("999");
+    copyFileSync(client.at("large"), client.at("copy"));
+    expect(await client.text("pathlib.Path('copy').read_bytes() == data")).toBe("True");
+  });
+
+  test("has the generated API on the host, and its packages can be installed", async ({ open }) => {
+    const project =
+      "[project]\nname = 'local-thing'\nversion = '1'\n[build-system]\nrequires = ['setuptools']\nbuild-backend = 'setuptools.build_meta'\n";
+    await using client = await open("api", {
+      "thing/pyproject.toml": project,
+      "thing/local_thing.py": "answer = 42\n",
+    });
+    const server = upstream("everything");
+    const registered = await client.call("register_mcp_server", { server_name: "everything", server_params: server });
+    expect(registered.isError ?? false, `${textOf(registered)}\n${client.stderr}`).toBe(false);
+    expect(client.read("mcptools/everything/echo.py")).toContain("class Params");
+    expect(await client.text("from mcptools.everything.echo import Params, run\nrun(Params(message='x'))")).toContain(
+      "x",
+    );
+    const installed = await client.call("install_package", { package_name: "./thing" });
+    expect(installed.isError ?? false, textOf(installed)).toBe(false);
+    expect(await client.text("import local_thing; local_thing.answer")).toBe("42");
+  });
+
+  test("leaves no volume behind", async ({ open }) => {
+    const works = async () => (await new Docker().listVolumes({ filters: { label: ["io.ipybox.owner"] } })).Volumes;
+    let mine: string[];
+    {
+      await using client = await open("volume");
+      await client.text("1");
+      const owner = `:${client.transport.pid ?? ""}:`;
+      mine = (await works()).filter(({ Labels }) => Labels["io.ipybox.owner"]?.includes(owner)).map(({ Name }) => Name);
+      expect(mine).toHaveLength(1);
+    }
+    expect((await works()).map(({ Name }) => Name)).not.toContain(mine[0]);
   });
 });

@@ -26,6 +26,9 @@ const RESERVED_TREES = [
 /** These must not be hidden themselves; below them there is room (tmpfs, or nothing of the image). */
 const RESERVED_DIRECTORIES = ["/", "/home", INSIDE.home, "/opt", "/root", "/tmp", "/var", "/var/lib", "/var/tmp"];
 
+/** The engine's own; what the types of its API ask for. */
+const NO_DRIVER = { Name: "", Options: {} };
+
 export interface MountPlan {
   readonly role: SandboxRole;
   readonly workspace: SandboxWorkspace;
@@ -77,8 +80,16 @@ function toHostMounts(plan: MountPlan): MountSettings[] {
   ];
 }
 
+/**
+ * An empty volume takes its owner from the image's directory where it is mounted. At the workspace's own path that is
+ * a directory of root's, which the engine made to be the working directory: in whichever order it comes, it must not
+ * count.
+ */
 function toCopyMounts({ role, workspace, uid }: MountPlan, name: string): MountSettings[] {
-  return rootsInside(workspace.path, uid).map((target) => volume(name, target, role === "installer"));
+  return rootsInside(workspace.path, uid).map((target) => ({
+    ...volume(name, target, role === "installer"),
+    ...(target === INSIDE.workspace ? {} : { VolumeOptions: { NoCopy: true, Labels: {}, DriverConfig: NO_DRIVER } }),
+  }));
 }
 
 /** A host directory and where it is inside. */

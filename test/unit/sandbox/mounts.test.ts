@@ -201,3 +201,25 @@ describe("mounts", () => {
     for (const mount of toMounts(plan)) expect(["bind", "volume"]).toContain(mount.Type);
   });
 });
+
+describe("a copied workspace", () => {
+  it("is one volume in both places, without shields, that takes its owner from the image's directory alone", () => {
+    const copied = { workVolume: "work", workspace: { ...plan.workspace, masked: ["/home/ann/project/.env"] } };
+    expect(summary(copied)).toEqual([
+      "work → /home/ann/project rw",
+      "work → /workspace rw",
+      "/run/user/1000/ipybox/r/s → /run/ipybox ro",
+      "ipybox-packages-k → /opt/ipybox/packages ro",
+    ]);
+    expect(toMounts({ ...plan, ...copied }).map(({ VolumeOptions }) => VolumeOptions?.NoCopy)).toEqual([
+      true,
+      undefined,
+      undefined,
+      undefined,
+    ]);
+    expect(summary({ ...copied, role: "installer" }).slice(0, 2)).toEqual([
+      "work → /home/ann/project ro",
+      "work → /workspace ro",
+    ]);
+  });
+});
