@@ -199,6 +199,7 @@ export class DockerEngine implements AdministeredEngine {
   }
 
   async #startSession(spec: SandboxSpec, options: LaunchOptions): Promise<StartedSandbox> {
+    await assertWorkspace(spec.workspace.path);
     const ownMounts = await this.#findOwnMounts();
     return await this.#fileSharing.launch(spec, ownMounts, (workVolume) => this.#startIn(workVolume, spec, options));
   }

@@ -156,6 +156,7 @@ function serverSource(given: { readonly runtimeDir: string }, statement: string)
     limits: { memoryBytes: 1024 ** 3, cpus: 2, pids: 256, tmpBytes: 64 * 1024 ** 2 },
     stateDir: join(given.runtimeDir, "..", "state"),
     imagesDir: IMAGES_DIRECTORY,
+    link: "auto",
     ...given,
   };
   return `
