@@ -3,11 +3,12 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 
-import { afterAll, describe, expect } from "vitest";
+import { afterAll, describe, expect, vi } from "vitest";
 
 import { currentProcess, formatIdentity } from "../../src/common/process-identity.ts";
 import { baseEnvironment, errorCodeOf, metaOf, textOf } from "../helpers/client.ts";
 import { DockerDaemon } from "../helpers/docker-daemon.ts";
+import { processesWith } from "../helpers/processes.ts";
 import { test } from "../helpers/session.ts";
 
 const run = promisify(execFile);
@@ -87,6 +88,8 @@ describe.runIf(process.getuid?.() === 0)("an engine of its own", () => {
 
     test.beforeAll(async ({ bin, directory }) => {
       place = { bin, directory, workspace: directory.make("pruned") };
+      // The server that was killed has left a sweeper, which goes on looking for the dead for a while.
+      await vi.waitFor(() => expect(processesWith(daemon.address)).toEqual([]), { timeout: 15_000 });
       for (const [name, owner] of Object.entries(owners)) {
         const container = await daemon.api.createContainer({
           name: `ipybox-${name.replaceAll(" ", "-")}`,

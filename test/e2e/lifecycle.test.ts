@@ -1,12 +1,13 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { promisify } from "node:util";
 
 import { afterAll, describe, expect, inject, test } from "vitest";
 
 import { baseEnvironment, errorCodeOf, TestClient, TestDirectory, textOf, upstream } from "../helpers/client.ts";
 import { onEngines } from "../helpers/engine-of-run.ts";
+import { processesWith } from "../helpers/processes.ts";
 
 const directory = new TestDirectory();
 const bin = inject("ipyboxBin");
@@ -24,15 +25,6 @@ const sandboxesOf = async (workspace: string) => {
   });
   return (JSON.parse(stdout) as Listed[]).filter((sandbox) => sandbox.workspace === workspace);
 };
-const processesWith = (text: string) =>
-  readdirSync("/proc").filter((pid) => {
-    if (!/^\d+$/.test(pid) || Number(pid) === process.pid) return false;
-    try {
-      return readFileSync(`/proc/${pid}/environ`, "latin1").includes(text);
-    } catch {
-      return false; // it ended just now
-    }
-  });
 
 describe("the end of a server", () => {
   onEngines(["docker"], () => {
