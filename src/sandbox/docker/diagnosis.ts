@@ -1,6 +1,7 @@
 import { z } from "zod";
-import { IpyboxError, messageOf } from "../../common/errors.ts";
+import { messageOf } from "../../common/errors.ts";
 import { formatDuration } from "../../common/time.ts";
+import { attemptCheck } from "../attempt-check.ts";
 import type { Diagnosis } from "../engine-admin.ts";
 import { bootstrapTag, hasImage } from "./base-image.ts";
 import { readCaBundle } from "../build-host.ts";
@@ -51,13 +52,8 @@ export async function diagnoseDocker(client: DockerClient, options: DiagnosisOpt
   ];
 }
 
-async function attempt(name: string, check: () => Promise<Diagnosis>): Promise<Diagnosis> {
-  try {
-    return await check();
-  } catch (error) {
-    const remedy = error instanceof IpyboxError ? error.hint : undefined;
-    return { name, status: "fail", detail: messageOf(error), remedy: remedy ?? "See the log of the container engine." };
-  }
+function attempt(name: string, check: () => Promise<Diagnosis>): Promise<Diagnosis> {
+  return attemptCheck(name, check, "See the log of the container engine.");
 }
 
 async function checkEngine(client: DockerClient): Promise<Diagnosis> {

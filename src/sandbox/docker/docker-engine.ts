@@ -36,7 +36,8 @@ import { LinkChoice, type LinkName } from "./link-choice.ts";
 import { toShieldedPlaces, workspacePathInside } from "./mounts.ts";
 import { findOwnMounts, type OwnMount } from "./own-container.ts";
 import { SocketLink } from "./socket-link.ts";
-import { type SandboxPlan, type StartedSandbox, startSandbox, undo } from "./start-sandbox.ts";
+import { undo } from "../launcher.ts";
+import { type SandboxPlan, type StartedSandbox, startSandbox } from "./start-sandbox.ts";
 import { sweepAfterDeath } from "./sweep-after-death.ts";
 import { FileSharing, identifyWorkspace, toEngineSpec } from "./workspace-place.ts";
 

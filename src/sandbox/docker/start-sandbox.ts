@@ -3,6 +3,7 @@ import { messageOf } from "../../common/errors.ts";
 import { ReleaseStack } from "../../common/lifecycle.ts";
 import type { Logger } from "../../common/logger.ts";
 import type { SandboxSpec } from "../engine.ts";
+import { undo } from "../launcher.ts";
 import type { ControlConnection, SandboxMission } from "../link/control-connection.ts";
 import { GatewayDock } from "../link/gateway-dock.ts";
 import { WorkspaceElsewhere } from "../link/workspace-elsewhere.ts";
@@ -111,15 +112,6 @@ export async function startSandbox(plan: SandboxPlan, options: StartOptions): Pr
   } catch (error) {
     await undo(stack, logger);
     throw error;
-  }
-}
-
-/** Disposes what nobody is there any more to hear a failure of: it is logged. */
-export async function undo(started: AsyncDisposable, logger: Logger): Promise<void> {
-  try {
-    await started[Symbol.asyncDispose]();
-  } catch (error) {
-    logger.warn("a sandbox could not be removed", { error });
   }
 }
 

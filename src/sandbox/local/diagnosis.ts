@@ -1,6 +1,6 @@
-import { messageOf, IpyboxError } from "../../common/errors.ts";
 import { formatDuration } from "../../common/time.ts";
 import { readCaBundle } from "../build-host.ts";
+import { attemptCheck } from "../attempt-check.ts";
 import type { Diagnosis } from "../engine-admin.ts";
 import { findPython, findUv } from "./find-programs.ts";
 import { type EnvironmentOptions, environmentOf, isMade } from "./python-environment.ts";
@@ -38,13 +38,8 @@ export async function diagnose(options: DiagnosisOptions): Promise<Diagnosis[]> 
   ];
 }
 
-async function attempt(name: string, check: () => Promise<Diagnosis>): Promise<Diagnosis> {
-  try {
-    return await check();
-  } catch (error) {
-    const remedy = error instanceof IpyboxError ? error.hint : undefined;
-    return { name, status: "fail", detail: messageOf(error), remedy: remedy ?? "See the log of ipybox." };
-  }
+function attempt(name: string, check: () => Promise<Diagnosis>): Promise<Diagnosis> {
+  return attemptCheck(name, check, "See the log of ipybox.");
 }
 
 async function checkPython(options: DiagnosisOptions): Promise<Diagnosis> {
