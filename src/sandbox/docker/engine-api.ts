@@ -116,8 +116,21 @@ export class EngineApi {
     return this.#http.stream({ method: "POST", path: "/build", query, tar: context, signal });
   }
 
-  async createVolume(body: { readonly Name: string; readonly Labels: StringMap }): Promise<void> {
-    await this.#http.json({ method: "POST", path: "/volumes/create", body });
+  /** Whether it runs or not; what the engine answers is in a header. Refused with 404 where there is no such file. */
+  async statFile(id: string, path: string): Promise<true> {
+    await this.#http.json({ method: "HEAD", path: `/containers/${id}/archive`, query: { path } });
+    return true;
+  }
+
+  /** Unpacks an archive in one of its directories, whether it runs or not. */
+  async putArchive(id: string, path: string, tar: Readable): Promise<void> {
+    await this.#http.json({ method: "PUT", path: `/containers/${id}/archive`, query: { path }, tar });
+  }
+
+  /** Resolves to where it is on the engine's host. A volume that exists is no error. */
+  async createVolume(body: { readonly Name: string; readonly Labels: StringMap }): Promise<string> {
+    const answer = await this.#http.json({ method: "POST", path: "/volumes/create", body });
+    return (answer as { Mountpoint: string }).Mountpoint;
   }
 
   async removeVolume(name: string): Promise<void> {

@@ -6,7 +6,7 @@ import { Deferred } from "../../common/lifecycle.ts";
 import type { EngineEndpoint } from "../engine-endpoint.ts";
 
 export interface EngineRequest {
-  readonly method: "GET" | "POST" | "DELETE";
+  readonly method: "GET" | "HEAD" | "POST" | "PUT" | "DELETE";
   /** Unversioned: the engine answers in its newest version of the API. */
   readonly path: string;
   /** Lists are repeated, objects sent as JSON, as the engine's API has it; undefined is left out. */

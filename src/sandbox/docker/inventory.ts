@@ -19,9 +19,11 @@ export interface PruneOptions {
   readonly machine: string;
 }
 
+const MASK_VOLUMES = { filters: { label: [`${LABEL.role}=mask`] } };
+
 /** Every sandbox on the engine, oldest first, with its owner's state. */
 export async function listSandboxes(client: DockerClient): Promise<SandboxListing[]> {
-  const containers = await sandboxContainers(client);
+  const containers = await sandboxContainers(client, LABEL.session);
   const listings = await Promise.all(containers.map((container) => toListing(client, container)));
   return listings.sort((one, other) => other.ageMs - one.ageMs);
 }
@@ -51,12 +53,16 @@ export async function pruneEngine(client: DockerClient, options: PruneOptions): 
       ...(await removeImages(client, KERNEL_REPOSITORY, options.userLabel, options.currentImages)),
       ...(await removeImages(client, BASE_REPOSITORY, `${LABEL.image}=base`, options.currentImages)),
     ],
-    volumes: [...(await removeWorkVolumes(client, options)), ...(await removePackageVolumes(client, options))],
+    volumes: [
+      ...(await removeWorkVolumes(client, options)),
+      ...(await removePackageVolumes(client, options)),
+      ...(options.all ? await removeVolumes(client, await client.ask(client.api.listVolumes(MASK_VOLUMES))) : []),
+    ],
   };
 }
 
-async function sandboxContainers(client: DockerClient): Promise<ContainerInfo[]> {
-  return await client.ask(client.api.listContainers({ all: true, filters: { label: [LABEL.owner] } }));
+async function sandboxContainers(client: DockerClient, label: string = LABEL.owner): Promise<ContainerInfo[]> {
+  return await client.ask(client.api.listContainers({ all: true, filters: { label: [label] } }));
 }
 
 function ownerOf(container: Pick<ContainerInfo, "Labels">): {

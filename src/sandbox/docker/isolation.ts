@@ -1,9 +1,9 @@
-import type { ContainerCreateOptions, DeviceRequest } from "dockerode";
+import type { ContainerCreateOptions, DeviceRequest, MountSettings } from "dockerode";
 import type { ExtraMount, SandboxWorkspace } from "../engine.ts";
 import { type EngineTraits, inDialect } from "./dialect.ts";
 import { LABEL, type SandboxRole } from "./labels.ts";
 import type { Crossing } from "./link.ts";
-import { INSIDE, toMounts, workspacePathInside } from "./mounts.ts";
+import { INSIDE, type MountedWorkspace, toMounts, workspacePathInside } from "./mounts.ts";
 import { type OwnMount, toEngineMount } from "./own-container.ts";
 
 export interface SandboxLimits {
@@ -36,14 +36,12 @@ export interface ContainerPlan extends EngineWidePlan {
   readonly workspace: SandboxWorkspace;
   readonly extraMounts: readonly ExtraMount[];
   readonly crossing: Crossing;
-  /** The volume that is mounted in the place of the workspace, where the engine does not have that. */
-  readonly workVolume: string | undefined;
+  readonly mounted: MountedWorkspace;
 }
 
 /** The whole of a sandbox's walls, as the engine is told: nothing else decides what a container may do. */
 export function toCreateOptions(plan: ContainerPlan): ContainerCreateOptions {
-  const { limits, uid, gid, ownMounts, traits } = plan;
-  const mounts = toMounts({ ...plan, extra: plan.extraMounts });
+  const { limits, uid, gid, traits } = plan;
   const owned = `uid=${uid},gid=${gid},mode=0700`;
   const create = {
     name: containerName(plan.id),
@@ -82,7 +80,7 @@ export function toCreateOptions(plan: ContainerPlan): ContainerCreateOptions {
         [INSIDE.home]: `rw,exec,nosuid,nodev,size=${limits.tmpBytes},${owned}`,
         [INSIDE.kernels]: `rw,noexec,nosuid,nodev,size=16m,${owned}`,
       },
-      Mounts: ownMounts === undefined ? mounts : mounts.map((mount) => toEngineMount(mount, ownMounts)),
+      Mounts: toEngineMounts(plan),
       LogConfig: plan.crossing.type === "exec" ? NO_LOG : SMALL_LOG,
       ...(plan.runtime === undefined ? {} : { Runtime: plan.runtime }),
       ...(plan.gpus === undefined ? {} : { DeviceRequests: [gpuRequest(plan.gpus)] }),
@@ -96,6 +94,15 @@ const INIT_WITH_RELAY = { Cmd: ["--relay=abstract"], OpenStdin: true, StdinOnce:
 const SMALL_LOG = { Type: "json-file", Config: { "max-size": "1m", "max-file": "1" } };
 /** Stdout is the carrier: a log of it would be a copy of everything that crosses. Stderr is read as it comes. */
 const NO_LOG = { Type: "none", Config: {} };
+
+/** Every mount, with sources as the engine knows them. */
+function toEngineMounts(plan: ContainerPlan): MountSettings[] {
+  const { crossing, mounted, ownMounts } = plan;
+  const mounts = toMounts({ ...plan, extra: plan.extraMounts });
+  if (ownMounts === undefined) return mounts;
+  const enginesOwn = crossing.type === "exec" && mounted.type === "host" ? mounted.emptyFile : undefined;
+  return mounts.map((mount) => (mount.Source === enginesOwn ? mount : toEngineMount(mount, ownMounts)));
+}
 
 export function containerName(id: string): string {
   return `ipybox-${id}`;

@@ -10,7 +10,7 @@ export const LABEL = {
   workspace: "io.ipybox.workspace",
   /** On package volumes: the machine that the workspace's path is of, as common/process-identity names it. */
   machine: "io.ipybox.machine",
-  /** On containers: `session` or `installer`. */
+  /** On containers: `session` or `installer`; on the volume of the empty file: `mask`. */
   role: "io.ipybox.role",
   /** On images: `kernel` or `base`. */
   image: "io.ipybox.image",
@@ -27,5 +27,8 @@ export function packageVolume(workspaceKey: string): string {
 export function newWorkVolume(sessionId: string): string {
   return `ipybox-work-${sessionId}-${randomBytes(4).toString("hex")}`;
 }
+
+/** The name of the volume with the one file that lies over masked ones. */
+export const EMPTY_VOLUME = "ipybox-empty";
 
 export const PACKAGE_VOLUME_PREFIX = packageVolume("");

@@ -19,5 +19,5 @@ export interface OpenLink extends AsyncDisposable {
 export type Crossing =
   /** Unix sockets of the host in a mounted directory, and an empty file of the host for masks. */
   | { readonly type: "socket"; readonly runDirectory: string; readonly emptyFile: string }
-  /** Stdin and stdout. No file of ours can be mounted. */
+  /** Stdin and stdout. The engine may have no file of this host but those of the workspace. */
   | { readonly type: "exec" };

@@ -15,9 +15,6 @@ export const INSIDE = {
   packages: "/opt/ipybox/packages",
 } as const;
 
-/** Reads as empty and keeps nothing that is written to it; the one such file that every engine has. */
-export const NULL_DEVICE = "/dev/null";
-
 /** A workspace at or below one of these would hide what the image needs. */
 const RESERVED_TREES = [
   ...["/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/run", "/sbin", "/sys", "/usr"],
@@ -36,9 +33,15 @@ export interface MountPlan {
   /** User inside; decides whether the image's /root can be passed through. */
   readonly uid: number;
   readonly crossing: Crossing;
-  /** The volume with a copy of the workspace, mounted instead of it; a copy has nothing in it to shield. */
-  readonly workVolume: string | undefined;
+  readonly mounted: MountedWorkspace;
 }
+
+/** What is mounted in the places of the workspace. */
+export type MountedWorkspace =
+  /** Itself, with a file over each masked one; the engine's own path of it, or ours, as the crossing is. */
+  | { readonly type: "host"; readonly emptyFile: string }
+  /** A volume with a copy, which has nothing in it to shield. */
+  | { readonly type: "copy"; readonly volume: string };
 
 /** Where the workspace is inside: its own path, or `/workspace` alone where that would hide a part of the image. */
 export function workspacePathInside(hostPath: string, uid: number): string {
@@ -52,7 +55,9 @@ export function workspacePathInside(hostPath: string, uid: number): string {
  */
 export function toMounts(plan: MountPlan): MountSettings[] {
   return [
-    ...(plan.workVolume === undefined ? toHostMounts(plan) : toCopyMounts(plan, plan.workVolume)),
+    ...(plan.mounted.type === "host"
+      ? toHostMounts(plan, plan.mounted.emptyFile)
+      : toCopyMounts(plan, plan.mounted.volume)),
     ...(plan.crossing.type === "socket" ? [bind(plan.crossing.runDirectory, INSIDE.run, true)] : []),
     volume(packageVolume(plan.workspace.key), INSIDE.packages, plan.role !== "installer"),
   ];
@@ -70,13 +75,13 @@ export function toShieldedPlaces(plan: Pick<MountPlan, "role" | "workspace" | "e
   });
 }
 
-function toHostMounts(plan: MountPlan): MountSettings[] {
+function toHostMounts(plan: MountPlan, emptyFile: string): MountSettings[] {
   const places = toPlaces(plan);
   const taken = new Set(places.map(({ target }) => target));
-  const shields = places.flatMap((place) => toShieldMounts(place, plan)).filter(({ Target }) => !taken.has(Target));
+  const shields = places.flatMap((place) => toShieldMounts(place, plan.workspace, emptyFile));
   return [
     ...places.map(({ source, target, readOnly }) => bind(source, target, readOnly)),
-    ...shields.filter(isFirstAtItsTarget),
+    ...shields.filter(({ Target }) => !taken.has(Target)).filter(isFirstAtItsTarget),
   ];
 }
 
@@ -133,14 +138,13 @@ function toShields(place: Place, workspace: SandboxWorkspace) {
   return { pinned: pinned.sort(), shielded, masked };
 }
 
-function toShieldMounts(place: Place, { workspace, crossing }: MountPlan): MountSettings[] {
+function toShieldMounts(place: Place, workspace: SandboxWorkspace, emptyFile: string): MountSettings[] {
   const { pinned, shielded, masked } = toShields(place, workspace);
-  const emptyFile = crossing.type === "socket" ? crossing.emptyFile : NULL_DEVICE;
   const at = (path: string) => posix.join(place.target, posix.relative(place.source, path));
   return [
     ...pinned.map((path) => bind(path, at(path), place.readOnly)),
     ...shielded.map((path) => bind(path, at(path), true)),
-    ...masked.map((path) => bind(emptyFile, at(path), true)),
+    ...masked.map((path) => mask(emptyFile, at(path))),
   ];
 }
 
@@ -168,6 +172,11 @@ function fitsInside(hostPath: string, uid: number): boolean {
 
 function volume(name: string, target: string, readOnly: boolean): MountSettings {
   return { Type: "volume", Source: name, Target: target, ReadOnly: readOnly };
+}
+
+/** Of what lies in its own directories, an engine admits no propagation but its default. */
+function mask(emptyFile: string, target: string): MountSettings {
+  return { Type: "bind", Source: toBindSource(emptyFile), Target: target, ReadOnly: true };
 }
 
 /** `Mounts`, never `Binds`: those create a missing source as root. */

@@ -5,7 +5,6 @@ import type { ContainerInspectInfo, MountSettings } from "dockerode";
 import { IpyboxError } from "../../common/errors.ts";
 import type { SandboxWorkspace } from "../engine.ts";
 import type { DockerClient } from "./client.ts";
-import { NULL_DEVICE } from "./mounts.ts";
 
 /** A mount of the container that this process runs in: its source is a path of the engine's host, or empty. */
 export type OwnMount = Pick<ContainerInspectInfo["Mounts"][number], "Destination" | "Source" | "Type" | "RW">;
@@ -47,7 +46,7 @@ export function toEngineWorkspace(workspace: SandboxWorkspace, own: readonly Own
  * @throws IpyboxError `invalid-workspace` for a source that the engine can't see.
  */
 export function toEngineMount(mount: MountSettings, own: readonly OwnMount[]): MountSettings {
-  if (mount.Type !== "bind" || mount.Source === NULL_DEVICE) return mount;
+  if (mount.Type !== "bind") return mount;
   const found = enginePath(mount.Source, own);
   if (found === undefined) throw notShared(mount.Source);
   return { ...mount, Source: found.path, ReadOnly: mount.ReadOnly === true || !found.writable };

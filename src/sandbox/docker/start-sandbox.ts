@@ -10,6 +10,7 @@ import { WorkspaceElsewhere } from "../link/workspace-elsewhere.ts";
 import { LogTail } from "../log-tail.ts";
 import { untilReady } from "../readiness.ts";
 import type { DockerClient } from "./client.ts";
+import { emptyFileOnEngine } from "./empty-file.ts";
 import { startContainer, type StartedContainer } from "./container.ts";
 import { type EngineWidePlan, toCreateOptions } from "./isolation.ts";
 import { LABEL, type SandboxRole } from "./labels.ts";
@@ -85,7 +86,10 @@ export async function startSandbox(plan: SandboxPlan, options: StartOptions): Pr
     }
     const create = toCreateOptions({
       ...options.container,
-      workVolume,
+      mounted:
+        workVolume === undefined
+          ? { type: "host", emptyFile: await emptyFileFor(link.crossing, options) }
+          : { type: "copy", volume: workVolume },
       id: plan.id,
       sessionId: plan.spec.sessionId,
       role: plan.role,
@@ -120,6 +124,10 @@ function assertReachable(crossing: Crossing, ownMounts: readonly OwnMount[] | un
   if (crossing.type !== "socket" || ownMounts === undefined) return;
   const { runDirectory } = crossing;
   if (enginePath(runDirectory, ownMounts) === undefined) throw new LinkFailure(notShared(runDirectory));
+}
+
+function emptyFileFor(crossing: Crossing, { client, container }: StartOptions): string | Promise<string> {
+  return crossing.type === "socket" ? crossing.emptyFile : emptyFileOnEngine(client, container);
 }
 
 /** The engine has no such directory, or does not share it with containers. */

@@ -163,10 +163,12 @@ describe("what the engine says of a session's container", () => {
 /** Setting, value, what it must be, why. */
 type Row = readonly [setting: string, value: unknown, expected: unknown, why: string];
 
-describe("masks and protections", () => {
+describe.each(["socket", "exec"] as const)("masks and protections over the %s link", (link) => {
+  let linked: DockerUnderTest;
   let sandbox: Sandbox;
   beforeAll(async () => {
-    const workspace = await subject.makeWorkspace();
+    linked = await makeDockerUnderTest({ link });
+    const workspace = await linked.makeWorkspace();
     const at = (name: string) => join(workspace.path, name);
     await mkdir(at("sub"));
     await mkdir(at(".git"));
@@ -174,19 +176,24 @@ describe("masks and protections", () => {
     // Nothing but the mounts is in the way.
     for (const name of ["sub", ".git", ".env", "sub/.env", ".git/config", "CLAUDE.md"]) await chown(at(name), UID, GID);
     const masked = [at(".env"), at("sub/.env")];
-    sandbox = await launch(
-      await subject.newSpec({ workspace: { ...workspace, masked, protected: [at(".git"), at("CLAUDE.md")] } }),
-    );
+    const spec = await linked.newSpec({
+      workspace: { ...workspace, masked, protected: [at(".git"), at("CLAUDE.md")] },
+    });
+    sandbox = await linked.engine.launch(spec, { signal, onBridgeConnection: (stream) => stream.destroy() });
   });
-  afterAll(() => sandbox[Symbol.asyncDispose]());
+  afterAll(async () => {
+    await sandbox[Symbol.asyncDispose]();
+    await linked[Symbol.asyncDispose]();
+  });
 
   for (const place of [".", "/workspace"]) {
     it.each([
       ["masked files read as empty", "cat .env sub/.env; echo done", "done"],
+      ["masked files are plain files that nobody can write", "stat -c '%F %a' sub/.env", "regular empty file 444"],
       [
         "masked files can't be written",
-        "(echo x >> .env || echo x >> sub/.env) 2>/dev/null || echo refused",
-        "refused",
+        "for name in .env sub/.env; do (echo x >>$name) 2>&1; done | grep -cE 'Read-only|Permission denied'",
+        "2",
       ],
       ["masked files can't be removed", "rm -f .env 2>&1 | grep -c busy", "1"],
       ["masked files can't be renamed", "mv -f sub/.env moved-file 2>&1 | grep -c busy", "1"],

@@ -35,7 +35,7 @@ const plan: ContainerPlan = {
   runtime: undefined,
   gpus: undefined,
   ownMounts: undefined,
-  workVolume: undefined,
+  mounted: { type: "host", emptyFile: "/run/user/1000/ipybox/r/s/empty" },
 };
 
 describe("the create options of a container", () => {
@@ -114,6 +114,17 @@ describe("the create options of a container", () => {
         expect.objectContaining({ Source: "/engine/run", Target: "/run/ipybox", ReadOnly: true }),
       ]),
     );
+  });
+
+  it("mounts the engine's own empty file as it is, in a container too", () => {
+    const host = "/home/ann/project";
+    const workspace = { ...plan.workspace, masked: [`${host}/.env`] };
+    const ownMounts = [{ Type: "bind" as const, Source: "/engine/project", Destination: host, RW: true }];
+    const mounted = { type: "host", emptyFile: "/engine/volumes/empty" } as const;
+    const { HostConfig } = toCreateOptions({ ...plan, workspace, ownMounts, mounted, crossing: { type: "exec" } });
+    const sources = HostConfig?.Mounts?.map(({ Source, Target }) => [Source, Target]);
+    expect(sources).toContainEqual(["/engine/volumes/empty", `${host}/.env`]);
+    expect(sources).toContainEqual(["/engine/project", host]);
   });
 
   it("works in /workspace where the workspace has no path of its own inside", () => {

@@ -6,7 +6,7 @@ const plan: MountPlan = {
   workspace: { path: "/home/ann/project", key: "k", masked: [], protected: [] },
   extra: [],
   uid: 1000,
-  workVolume: undefined,
+  mounted: { type: "host", emptyFile: "/run/user/1000/ipybox/r/s/empty" },
   crossing: {
     type: "socket",
     runDirectory: "/run/user/1000/ipybox/r/s",
@@ -108,13 +108,10 @@ describe("mounts", () => {
     ]);
   });
 
-  it("mask with the null device where no file of ours can be mounted", () => {
-    const workspace = { ...plan.workspace, masked: ["/home/ann/project/.env"] };
-    expect(summary({ workspace, crossing: { type: "exec" } })).toEqual([
+  it("are without the run directory where nothing is reached by it", () => {
+    expect(summary({ crossing: { type: "exec" } })).toEqual([
       "/home/ann/project → /home/ann/project rw",
       "/home/ann/project → /workspace rw",
-      "/dev/null → /home/ann/project/.env ro",
-      "/dev/null → /workspace/.env ro",
       "ipybox-packages-k → /opt/ipybox/packages ro",
     ]);
   });
@@ -204,7 +201,8 @@ describe("mounts", () => {
 
 describe("a copied workspace", () => {
   it("is one volume in both places, without shields, that takes its owner from the image's directory alone", () => {
-    const copied = { workVolume: "work", workspace: { ...plan.workspace, masked: ["/home/ann/project/.env"] } };
+    const mounted = { type: "copy", volume: "work" } as const;
+    const copied = { mounted, workspace: { ...plan.workspace, masked: ["/home/ann/project/.env"] } };
     expect(summary(copied)).toEqual([
       "work → /home/ann/project rw",
       "work → /workspace rw",
