@@ -25,7 +25,7 @@ from ipybox_sandbox import kernel_tree, process
 from ipybox_sandbox.kernel import KernelOrder, preload, run_kernel
 from ipybox_sandbox.oom import oom_kills
 from ipybox_sandbox.paths import Paths
-from ipybox_sandbox.process_tree import kill_descendants, reap
+from ipybox_sandbox.process_tree import children_of, kill_descendants, reap
 
 READ_BYTES = 64 * 1024
 CELL_NICENESS = 19
@@ -40,12 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     process.die_with(os.getppid())
     process.forbid_inspection()
-    process.adopt_orphans()
+    adopts_orphans = process.adopt_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     preload()
     gc.collect()
     gc.freeze()  # so that collections in kernels don't touch, and thereby copy, what they share
-    ForkServer(socket.socket(fileno=options.gateway_fd), Paths.from_options(options)).serve()
+    gateway = socket.socket(fileno=options.gateway_fd)
+    ForkServer(gateway, Paths.from_options(options), adopts_orphans=adopts_orphans).serve()
     return 0
 
 
@@ -65,9 +66,12 @@ class _Tree:
 class ForkServer:
     """Owns the trees of all kernels of a sandbox."""
 
-    def __init__(self, gateway: socket.socket, paths: Paths) -> None:
+    def __init__(self, gateway: socket.socket, paths: Paths, *, adopts_orphans: bool) -> None:
         self._gateway = gateway
         self._paths = paths
+        # Where kernels' orphans go, and what of init's children is none. Another kernel's orphans can't be told apart.
+        self._roots = [os.getpid()] if adopts_orphans else [os.getpid(), os.getppid()]
+        self._helpers: set[int] = set()
         # Without one, cells share the processors with the rest of the host, which they would starve behind.
         self._has_container = os.getppid() == 1
         self._unread = bytearray()
@@ -119,6 +123,8 @@ class ForkServer:
             _interrupt(tree.kernel)
 
     def _start(self, kernel_id: str, order: KernelOrder) -> None:
+        if os.getppid() in self._roots and not self._helpers:  # before the first kernel, none is an orphan
+            self._helpers = children_of(os.getppid())
         reading, writing = os.pipe()
         kills = oom_kills()
         own_pid = os.getpid()
@@ -176,7 +182,8 @@ class ForkServer:
         self._selector.unregister(tree.reports)
         os.close(tree.reports)
         # Not only what is below the subreaper: had it been killed, its orphans would be ours by now.
-        kill_descendants(os.getpid(), spared={other.subreaper for other in self._trees.values()})
+        subreapers = {other.subreaper for other in self._trees.values()}
+        kill_descendants(*self._roots, spared=subreapers | self._helpers)
         self._send({"exited": tree.kernel_id, "cause": cause})
 
     def _send(self, event: dict[str, Any]) -> None:

@@ -63,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     process.forbid_new_privileges()
     if sys.platform == "linux":
         seccomp.install(with_inet=not options.no_inet)
-    process.adopt_orphans()
+    if not process.adopt_orphans() and os.getpid() != 1:
+        raise OSError("processes that a cell leaves behind could not be found here")
     code = 1
     relay = None
     try:

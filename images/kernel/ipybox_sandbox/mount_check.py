@@ -27,10 +27,11 @@ def find_foreign_mount(shields: Iterable[Mapping[str, Any]], mountinfo: str) -> 
     `masked`.
     """
     mounts = parse_mountinfo(mountinfo)
+    is_bound = _is_bound_onto_itself if _shows_sources(mounts) else _is_mounted
     for shield in shields:
         place = shield["place"]
         for path in (os.path.join(place, name) for name in shield["bound"]):
-            if not _is_bound_onto_itself(path, place, mounts):
+            if not is_bound(path, place, mounts):
                 return path
         for path in (os.path.join(place, name) for name in shield["masked"]):
             if path not in mounts:
@@ -72,6 +73,15 @@ def _types(mountinfo: str) -> Iterator[tuple[str, str]]:
     for line in mountinfo.splitlines():
         before, _, after = line.partition(" - ")
         yield _unescape(before.split(" ")[4]), after.split(" ")[0]
+
+
+def _shows_sources(mounts: Mounts) -> bool:
+    """Not under gVisor: each mount has a device of its own there, and is the root of that; this file is none."""
+    return mounts.get("/etc/hosts", [("", "")])[-1][1] != "/"
+
+
+def _is_mounted(path: str, _place: str, mounts: Mounts) -> bool:
+    return path in mounts
 
 
 def _is_bound_onto_itself(path: str, place: str, mounts: Mounts) -> bool:

@@ -6,6 +6,7 @@ Elsewhere (macOS, with an engine that uses no container) the same calls do nothi
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import sys
@@ -56,9 +57,15 @@ def filter_system_calls(instructions: ctypes.Array[ctypes.c_char], count: int) -
     _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(program))
 
 
-def adopt_orphans() -> None:
-    """Descendants whose parent ends become children of this process."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+def adopt_orphans() -> bool:
+    """Descendants whose parent ends become children of this process; False where they are always PID 1's (gVisor)."""
+    try:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False
+    return True
 
 
 def die_with(parent: int) -> None:

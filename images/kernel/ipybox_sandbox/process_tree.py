@@ -7,25 +7,25 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 PATIENCE_SECONDS = 5.0
 _RESCAN_SECONDS = 0.1
 
 
-def kill_descendants(root: int, spared: Collection[int] = ()) -> None:
-    """Kills and reaps every descendant of `root`, this process, but not the trees below the processes in `spared`.
+def kill_descendants(*roots: int, spared: Collection[int] = ()) -> None:
+    """Kills every descendant of `roots`, but not the trees of the processes in `spared`; reaps those of this process.
 
     All are stopped first, over and over until no new one is found: a stopped process can't fork. A process whose parent
     ends while the list is read may be missing from it, so it is read again until nothing is left. What a dying process
-    leaves behind must stay below `root`: it adopts orphans (see `process.adopt_orphans`). Gives up after
+    leaves behind must stay below a root: one of them adopts orphans (see `process.adopt_orphans`). Gives up after
     `PATIENCE_SECONDS` on processes that even SIGKILL does not end, in uninterruptible sleep.
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
     # Children that end while the others are looked for must not be missed by the wait below.
     previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     try:
-        while _stop_and_kill(root, spared) and time.monotonic() < deadline:
+        while _stop_and_kill(roots, spared) and time.monotonic() < deadline:
             if not reap():
                 _await_child(_RESCAN_SECONDS)
         reap()
@@ -47,10 +47,10 @@ def reap() -> dict[int, int]:
     return ended
 
 
-def _stop_and_kill(root: int, spared: Collection[int]) -> bool:
+def _stop_and_kill(roots: Sequence[int], spared: Collection[int]) -> bool:
     """Whether there was anything to kill."""
     stopped: set[int] = set()
-    while found := _descendants(root, spared) - stopped:
+    while found := _descendants(roots, spared) - stopped:
         for pid in found:
             _send(pid, signal.SIGSTOP)
         stopped |= found
@@ -59,12 +59,17 @@ def _stop_and_kill(root: int, spared: Collection[int]) -> bool:
     return bool(stopped)
 
 
-def _descendants(root: int, spared: Collection[int]) -> set[int]:
+def children_of(parent: int) -> set[int]:
+    """Its children that are alive."""
+    return {pid for pid, its_parent in _living() if its_parent == parent}
+
+
+def _descendants(roots: Sequence[int], spared: Collection[int]) -> set[int]:
     children: dict[int, list[int]] = {}
     for pid, parent in _living():
         children.setdefault(parent, []).append(pid)
     found: set[int] = set()
-    waiting = [root]
+    waiting = [*roots]
     while waiting:
         for pid in children.get(waiting.pop(), ()):
             if pid not in spared and pid not in found:

@@ -51,6 +51,17 @@ def test_anything_else_is_named(changes: dict[str, tuple[str, str] | None], fore
     assert find_foreign_mount([SHIELD], mountinfo(**changes)) == foreign
 
 
+def test_where_mounts_do_not_show_their_source_they_must_at_least_be_there() -> None:
+    # gVisor: each mount has a device of its own, and no path in it.
+    changes = {name: (f"0:{n}", "/") for n, name in enumerate(["", "a", "a/.env", "a/b/.git"])}
+    hosts = LINE.format(id=9, device="0:14", root="/", point="/etc/hosts")
+    assert find_foreign_mount([SHIELD], f"{mountinfo(**changes)}\n{hosts}") is None
+    assert find_foreign_mount([SHIELD], mountinfo(**changes)) == "/ws/a"
+    changes.pop("a/b/.git")
+    text = mountinfo(**changes, **{"a/b/.git": None})
+    assert find_foreign_mount([SHIELD], f"{text}\n{hosts}") == "/ws/a/b/.git"
+
+
 def test_a_file_system_of_the_host_inside_the_workspace_is_no_foreign_one() -> None:
     # The whole workspace comes with the mounts inside it: `data` at its own place, and again where it is pinned.
     shield = {"place": "/ws", "bound": ["data", "data/x"], "masked": []}

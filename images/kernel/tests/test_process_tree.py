@@ -27,6 +27,29 @@ sys.stdin.read()
 kill_descendants(os.getpid())
 """
 
+ORPHANS_ELSEWHERE = """
+import os, subprocess, sys
+from ipybox_sandbox import process
+from ipybox_sandbox.process_tree import children_of, kill_descendants
+
+process.adopt_orphans()
+helper = subprocess.Popen(["sleep", "1000"])
+reading, writing = os.pipe()
+killer = os.fork()
+if killer == 0:
+    helpers = children_of(os.getppid())
+    orphan = subprocess.check_output(["setsid", "sh", "-c", "sleep 1000 >&- & echo $!"], text=True)
+    child = subprocess.Popen(["sleep", "1000"])
+    assert int(orphan) in children_of(os.getppid())
+    kill_descendants(os.getpid(), os.getppid(), spared=helpers)
+    os.write(writing, f"{orphan.strip()} {child.pid} {int(helpers == {helper.pid, os.getpid()})}".encode())
+    os._exit(0)
+os.waitpid(killer, 0)
+print(helper.pid, os.read(reading, 100).decode(), flush=True)
+sys.stdin.read()
+kill_descendants(os.getpid())
+"""
+
 BOMB = """
 import os, subprocess, sys
 from ipybox_sandbox import process
@@ -58,6 +81,20 @@ def test_descendants_die_however_they_are_detached_and_spared_trees_live() -> No
     parent.communicate(timeout=30)
     for pid in (spared, spared_child):
         wait_for_end(pid)
+
+
+def test_orphans_that_another_process_adopted_die_too_and_its_helpers_live() -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", ORPHANS_ELSEWHERE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    helper, orphan, child, were_found = map(int, parent.stdout.readline().split())
+    assert were_found
+    assert is_alive(helper)
+    for pid in (orphan, child):
+        assert not is_alive(pid)
+    parent.communicate(timeout=30)
+    wait_for_end(helper)
 
 
 def test_processes_that_fork_while_they_are_hunted_all_die() -> None:
