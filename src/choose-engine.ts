@@ -52,7 +52,7 @@ export function chooseEngine(config: Config, grounds: EngineGrounds): Administer
         gpus: config.gpus,
         link: config.link,
         runtimeDir: runtimeDirectory(process.env),
-        env: process.env,
+        env: { ...process.env, PATH: pathOutside(workspace) },
       });
     case "srt":
       return createSrtEngine({

@@ -21,7 +21,9 @@ export type EngineEndpoint =
       readonly host: string;
       readonly port: number;
       readonly tls: TlsMaterial | undefined;
-    };
+    }
+  /** `args` are those of the `ssh` command. */
+  | { readonly type: "ssh"; readonly address: string; readonly args: readonly string[] };
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -86,12 +88,26 @@ function parseHost(address: string, tls: () => TlsMaterial | undefined): EngineE
     const host = url.hostname.replace(/^\[(.*)\]$/, "$1"); // IPv6
     return { type: "tcp", address, host, port: Number(url.port) || (material ? 2376 : 2375), tls: material };
   }
+  const ssh = url?.protocol === "ssh:" ? sshArguments(url) : undefined;
+  if (ssh) return { type: "ssh", address, args: ssh };
   throw new IpyboxError("invalid-configuration", `The engine's address is of an unknown kind: ${address}`, {
-    hint:
-      url?.protocol === "ssh:"
-        ? "Forward its socket: ssh -nNT -L /tmp/engine.sock:/var/run/docker.sock HOST, and DOCKER_HOST=unix:///tmp/engine.sock."
-        : "Set DOCKER_HOST to unix:///path/to/docker.sock or tcp://host:port.",
+    hint: "Set DOCKER_HOST to unix:///path/to/docker.sock, tcp://host:port or ssh://user@host.",
   });
+}
+
+/** As the docker CLI calls it; a path is that of the engine's socket there. Undefined where the address has other parts. */
+function sshArguments({ hostname, username, password, port, pathname, search, hash }: URL): string[] | undefined {
+  const host = decodeURIComponent(hostname).replace(/^\[(.*)\]$/, "$1"); // IPv6
+  const user = decodeURIComponent(username);
+  const socket = pathname === "/" ? "" : pathname;
+  const isPlain = host !== "" && !host.startsWith("-") && /^(?:\/[\w.-]+)*$/.test(socket);
+  if (!isPlain || `${password}${search}${hash}` !== "") return undefined;
+  return [
+    ...["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30"],
+    ...(user === "" ? [] : ["-l", user]),
+    ...(port === "" ? [] : ["-p", port]),
+    ...["--", host, "docker", ...(socket === "" ? [] : ["--host", `unix://${socket}`]), "system", "dial-stdio"],
+  ];
 }
 
 function socketEndpoint(path: string): EngineEndpoint {

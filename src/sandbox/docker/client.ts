@@ -16,7 +16,7 @@ export interface DockerClient {
 /** Makes no connection yet. */
 export function createDockerClient(env: Readonly<Record<string, string | undefined>>): DockerClient {
   const endpoint = resolveEndpoint(env);
-  const api = new EngineApi(new EngineHttp(endpoint));
+  const api = new EngineApi(new EngineHttp(endpoint, env));
   const ask = async <T>(request: Promise<T>): Promise<T> => {
     try {
       return await request;
@@ -45,8 +45,8 @@ function toEngineError(error: unknown, address: string): unknown {
       cause: error,
     });
   }
-  const code = systemCodeOf(error);
-  if (code === undefined) return error; // a bug of ours, or the caller's abort
+  const code = error instanceof IpyboxError ? undefined : systemCodeOf(error);
+  if (code === undefined) return error; // told already, a bug of ours, or the caller's abort
   const denied = code === "EACCES" || code === "EPERM";
   return new IpyboxError(
     "engine-unreachable",

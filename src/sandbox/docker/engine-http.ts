@@ -1,9 +1,11 @@
 import { Agent, type IncomingMessage, request as httpRequest, type RequestOptions } from "node:http";
 import { Agent as TlsAgent, request as httpsRequest } from "node:https";
+import { Socket } from "node:net";
 import type { Duplex, Readable } from "node:stream";
 import { messageOf } from "../../common/errors.ts";
 import { Deferred } from "../../common/lifecycle.ts";
 import type { EngineEndpoint } from "../engine-endpoint.ts";
+import { dialOverSsh } from "./ssh-connection.ts";
 
 export interface EngineRequest {
   readonly method: "GET" | "HEAD" | "POST" | "PUT" | "DELETE";
@@ -36,8 +38,9 @@ export class EngineHttp {
   readonly #connection: RequestOptions;
   readonly #request: typeof httpRequest;
 
-  constructor(endpoint: EngineEndpoint) {
-    this.#connection = toConnection(endpoint);
+  /** `env` is what `ssh` gets, where that leads to the engine. */
+  constructor(endpoint: EngineEndpoint, env: Readonly<Record<string, string | undefined>> = {}) {
+    this.#connection = toConnection(endpoint, env);
     this.#request = endpoint.type === "tcp" && endpoint.tls ? httpsRequest : httpRequest;
   }
 
@@ -65,7 +68,7 @@ export class EngineHttp {
     const request = this.#request({ ...this.#connection, method, path: `${path}${toQueryString(query)}`, headers });
     request.on("error", upgraded.reject);
     request.on("upgrade", (_response, socket, head) => {
-      socket.setNoDelay(true);
+      if (socket instanceof Socket) socket.setNoDelay(true);
       if (head.length > 0) socket.unshift(head);
       upgraded.resolve(socket);
     });
@@ -97,7 +100,8 @@ export class EngineHttp {
   }
 }
 
-function toConnection(endpoint: EngineEndpoint): RequestOptions {
+function toConnection(endpoint: EngineEndpoint, env: Readonly<Record<string, string | undefined>>): RequestOptions {
+  if (endpoint.type === "ssh") return { createConnection: () => dialOverSsh(endpoint, env) };
   if (endpoint.type === "socket") return { socketPath: endpoint.path, agent: new Agent() };
   const { host, port, tls } = endpoint;
   return {

@@ -3,6 +3,8 @@ import type { AfterDeath } from "../link/run-directory.ts";
 
 const ENGINE_VARIABLES = [
   "HOME",
+  "PATH", // ssh, which may lead to the engine, and its agent
+  "SSH_AUTH_SOCK",
   "XDG_RUNTIME_DIR",
   "DOCKER_HOST",
   "DOCKER_CONTEXT",

@@ -40,6 +40,7 @@ export async function makeDockerUnderTest(options: Partial<DockerEngineOptions> 
     stateDir: fileURLToPath(new URL("../../../node_modules/.cache/ipybox-tests", import.meta.url)),
     imagesDir: IMAGES_DIRECTORY,
     link: "socket",
+    runtime: process.env["IPYBOX_RUNTIME"], // the whole suite under another one
     runtimeDir,
     logger: silentLogger,
     ...options,

@@ -90,10 +90,28 @@ describe("the engine's address", () => {
     expect(resolveEndpoint(others)).toMatchObject({ port: 2376, tls: {} });
   });
 
-  it("is not spoken to over ssh, and the error says what to do instead", () => {
-    expect(() => resolveEndpoint({ DOCKER_HOST: "ssh://ann@build" })).toThrow(
-      expect.objectContaining({ hint: expect.stringContaining("ssh -nNT -L") as string }) as Error,
-    );
+  it.each([
+    ["ssh://build", ["--", "build", "docker", "system", "dial-stdio"]],
+    ["ssh://ann@build:2222", ["-l", "ann", "-p", "2222", "--", "build", "docker", "system", "dial-stdio"]],
+    ["ssh://[::1]/", ["--", "::1", "docker", "system", "dial-stdio"]],
+    [
+      "ssh://build/run/user/1000/docker.sock",
+      ["--", "build", "docker", "--host", "unix:///run/user/1000/docker.sock", "system", "dial-stdio"],
+    ],
+  ])("is reached over ssh, which asks nobody anything: %s", (address, command) => {
+    const args = ["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30", ...command];
+    expect(resolveEndpoint({ DOCKER_HOST: address })).toEqual({ type: "ssh", address, args });
+  });
+
+  it.each([
+    "ssh://",
+    "ssh://ann:secret@build",
+    "ssh://-oProxyCommand=x",
+    "ssh://build/a;b",
+    "ssh://build?x",
+    "ssh://build/#x",
+  ])("is not %s, which means more to ssh or to a shell", (address) => {
+    expect(() => resolveEndpoint({ DOCKER_HOST: address })).toThrow(address);
   });
 
   it("can't be of an unknown kind, or of a context that is not there", () => {
