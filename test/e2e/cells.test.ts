@@ -132,7 +132,11 @@ describe("a cell that is stopped", () => {
   test.for([
     ["an exit", "import os\nos._exit(3)", "exit code 3"],
     // Nobody can flush there: it crashes when its words have been heard.
-    ["a segmentation fault", "import ctypes, os\nwhile not os.path.exists('heard'): pass\nctypes.string_at(0)", "SIGSEGV"],
+    [
+      "a segmentation fault",
+      "import ctypes, os\nwhile not os.path.exists('heard'): pass\nctypes.string_at(0)",
+      "SIGSEGV",
+    ],
   ] as const)("answers %s of its kernel with the cause", async ([, code, cause], { client }) => {
     const onProgress = () => writeFileSync(join(client.workspace, "heard"), "");
     const result = await client.cell(`print('last words', flush=True)\n${code}`, {}, { onProgress });
