@@ -140,10 +140,10 @@ except ToolError as error: print(type(error).__name__, error.server, error.tool,
     const before = await client.text("from mcptools.talents import pids\nprint(pids.run(pids.Params()))");
     const { pid } = JSON.parse(before) as { pid: number };
     const code = `from ipybox_sandbox.toolapi import UpstreamUnavailableError
-print("calling")
 try: wait.run(wait.Params())
 except UpstreamUnavailableError as error: print(error)`;
-    const result = await client.cell(code, {}, { onProgress: (text) => text.includes("calling") && process.kill(pid) });
+    const underWay = (text: string) => text.startsWith("talents.wait");
+    const result = await client.cell(code, {}, { onProgress: (text) => underWay(text) && process.kill(pid) });
     expect(textOf(result)).toMatch(/The MCP server talents broke off during the call: it ended with SIGTERM/);
     const after = JSON.parse(await client.text("print(pids.run(pids.Params()))")) as { pid: number };
     expect(after.pid).not.toBe(pid);

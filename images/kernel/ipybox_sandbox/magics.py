@@ -11,6 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_magic, magics_class
 
 from ipybox_sandbox import bridge
+from ipybox_sandbox.toolerrors import InstallError
 
 _HELP = (
     "usage: %pip install REQUIREMENT... | %pip list | %pip freeze | %pip show NAME...\n"
@@ -63,7 +64,7 @@ def _install(requirements: list[str]) -> None:
     for requirement in requirements:
         try:
             print(bridge.install(requirement))
-        except bridge.InstallError as error:
+        except InstallError as error:
             raise UsageError(str(error)) from None
 
 

@@ -19,7 +19,15 @@ from typing import Any
 import pytest
 
 from ipybox_sandbox import bridge
-from ipybox_sandbox.wire import MAX_IN_FLIGHT
+from ipybox_sandbox.toolerrors import (
+    InstallError,
+    ToolError,
+    ToolNotFoundError,
+    ToolRejectedError,
+    ToolTimeoutError,
+    UpstreamUnavailableError,
+)
+from ipybox_sandbox.wire import MAX_CALLING_THREADS, MAX_FRAME_BYTES, MAX_LOOP_CALLS
 
 Handler = Callable[["Peer", dict[str, Any]], None]
 
@@ -51,6 +59,7 @@ class Host:
         self.handler: Handler = lambda peer, request: peer.result(request, {"content": [], "echo": request["params"]})
         self.seen: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self.connections = 0
+        self.ended: SimpleQueue[Peer] = SimpleQueue()
         self._peers: list[Peer] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(path)
@@ -71,12 +80,15 @@ class Host:
     def _serve(self, peer: Peer) -> None:
         try:
             for line in peer.connection.makefile("rb"):
+                if not line.endswith(b"\n"):
+                    break
                 message = json.loads(line)
                 self.seen.put(message)
                 if "id" in message:
                     self.handler(peer, message)
         except OSError:
             pass
+        self.ended.put(peer)
 
     def hang_up(self) -> None:
         for peer in self._peers:
@@ -117,7 +129,7 @@ print(done, interrupted)
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     path = str(tmp_path / "s")
     monkeypatch.setattr(bridge, "ADDRESS", path)
-    monkeypatch.setattr(bridge, "_CLIENT", bridge._Client())
+    bridge._begin_anew()
     server = Host(path)
     yield server
     server.close()
@@ -171,16 +183,32 @@ def test_more_calls_than_the_host_admits_wait_for_their_turn(host: Host) -> None
     host.handler = lambda peer, request: held.put((peer, request))
 
     async def gather() -> list[dict[str, Any]]:
-        calls = asyncio.gather(*(bridge.acall("s", "t", {"n": n}) for n in range(100)))
-        first = [await asyncio.to_thread(held.get) for _ in range(MAX_IN_FLIGHT)]
+        calls = asyncio.gather(*(bridge.acall("s", "t", {"n": n}) for n in range(MAX_LOOP_CALLS + 20)))
+        first = [await asyncio.to_thread(held.get) for _ in range(MAX_LOOP_CALLS)]
         assert held.empty()
         for answered, each in enumerate(first):
             answer_argument(*each)
-            if answered < 100 - MAX_IN_FLIGHT:
+            if answered < 20:
                 answer_argument(*await asyncio.to_thread(held.get))
         return await calls
 
-    assert [result["n"] for result in asyncio.run(gather())] == list(range(100))
+    assert [result["n"] for result in asyncio.run(gather())] == list(range(MAX_LOOP_CALLS + 20))
+
+
+def test_more_threads_than_the_host_admits_wait_for_their_turn(host: Host) -> None:
+    held: SimpleQueue[tuple[Peer, dict[str, Any]]] = SimpleQueue()
+    host.handler = lambda peer, request: held.put((peer, request))
+    threads = MAX_CALLING_THREADS + 5
+    with ThreadPoolExecutor(threads) as pool:
+        results = pool.map(lambda n: bridge.call("s", "t", {"n": n})["n"], range(threads))
+        first = [held.get() for _ in range(MAX_CALLING_THREADS)]
+        assert held.empty()
+        for each in first:
+            answer_argument(*each)
+        for _ in range(threads - MAX_CALLING_THREADS):
+            answer_argument(*held.get())
+        assert list(results) == list(range(threads))
+    assert host.connections <= MAX_CALLING_THREADS
 
 
 def test_a_call_that_is_cancelled_before_its_turn_is_never_sent(host: Host) -> None:
@@ -188,8 +216,8 @@ def test_a_call_that_is_cancelled_before_its_turn_is_never_sent(host: Host) -> N
     host.handler = lambda peer, request: held.put((peer, request))
 
     async def cancel_last() -> None:
-        calls = [asyncio.create_task(bridge.acall("s", "t", {"n": n})) for n in range(MAX_IN_FLIGHT + 1)]
-        first = [await asyncio.to_thread(held.get) for _ in range(MAX_IN_FLIGHT)]
+        calls = [asyncio.create_task(bridge.acall("s", "t", {"n": n})) for n in range(MAX_LOOP_CALLS + 1)]
+        first = [await asyncio.to_thread(held.get) for _ in range(MAX_LOOP_CALLS)]
         calls[-1].cancel()
         await asyncio.wait([calls[-1]])  # a cancellation takes effect in a later turn of the loop
         for each in first:
@@ -202,7 +230,7 @@ def test_a_call_that_is_cancelled_before_its_turn_is_never_sent(host: Host) -> N
     asyncio.run(cancel_last())
     seen = [host.seen.get() for _ in range(host.seen.qsize())]
     assert [message["params"]["arguments"]["n"] for message in seen if "id" in message] == [
-        *range(MAX_IN_FLIGHT),
+        *range(MAX_LOOP_CALLS),
         "next",
     ]
 
@@ -217,19 +245,19 @@ def test_a_hundred_threads_get_their_own_answers(host: Host) -> None:
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("tool", bridge.ToolError),
-        ("not-found", bridge.ToolNotFoundError),
-        ("rejected", bridge.ToolRejectedError),
-        ("timeout", bridge.ToolTimeoutError),
-        ("unavailable", bridge.UpstreamUnavailableError),
-        ("limit", bridge.ToolError),
-        ("cancelled", bridge.ToolError),
-        ("of-the-future", bridge.ToolError),
+        ("tool", ToolError),
+        ("not-found", ToolNotFoundError),
+        ("rejected", ToolRejectedError),
+        ("timeout", ToolTimeoutError),
+        ("unavailable", UpstreamUnavailableError),
+        ("limit", ToolError),
+        ("cancelled", ToolError),
+        ("of-the-future", ToolError),
     ],
 )
-def test_errors_have_the_class_of_their_kind(host: Host, kind: str, expected: type[bridge.ToolError]) -> None:
+def test_errors_have_the_class_of_their_kind(host: Host, kind: str, expected: type[ToolError]) -> None:
     host.handler = lambda peer, request: peer.error(request, "the upstream's words", kind)
-    with pytest.raises(bridge.ToolError) as caught:
+    with pytest.raises(ToolError) as caught:
         bridge.call("brave", "search", {})
     assert type(caught.value) is expected
     assert (str(caught.value), caught.value.server, caught.value.tool) == ("the upstream's words", "brave", "search")
@@ -238,7 +266,7 @@ def test_errors_have_the_class_of_their_kind(host: Host, kind: str, expected: ty
 def test_without_a_host_the_error_says_so_and_a_later_call_works(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     path = bridge.ADDRESS
     monkeypatch.setattr(bridge, "ADDRESS", path + "-absent")
-    with pytest.raises(bridge.UpstreamUnavailableError, match="no connection to the host"):
+    with pytest.raises(UpstreamUnavailableError, match="no connection to the host"):
         bridge.call("s", "t", {})
     monkeypatch.setattr(bridge, "ADDRESS", path)
     assert "echo" in bridge.call("s", "t", {})
@@ -247,36 +275,39 @@ def test_without_a_host_the_error_says_so_and_a_later_call_works(host: Host, mon
 def test_a_connection_that_ends_fails_its_calls_and_the_next_call_gets_another(host: Host) -> None:
     answer = host.handler
     host.handler = lambda peer, request: host.hang_up()
-    with pytest.raises(bridge.UpstreamUnavailableError):
+    with pytest.raises(UpstreamUnavailableError):
         bridge.call("s", "t", {})
     host.handler = answer
     assert "echo" in bridge.call("s", "t", {})
+    host.hang_up()
+    assert "echo" in bridge.call("s", "t", {})
+    assert host.connections == 3
+
+
+def test_a_connection_that_ends_fails_the_calls_of_its_event_loop_alike(host: Host) -> None:
+    answer = host.handler
+
+    async def calls() -> None:
+        host.handler = lambda peer, request: host.hang_up()
+        with pytest.raises(UpstreamUnavailableError):
+            await bridge.acall("s", "t", {})
+        host.handler = answer
+        assert "echo" in await bridge.acall("s", "t", {})
+
+    asyncio.run(calls())
     assert host.connections == 2
 
 
 def test_a_frame_over_the_limit_is_refused_before_anything_is_sent(host: Host) -> None:
-    with pytest.raises(bridge.ToolError, match="too large"):
-        bridge.call("s", "t", {"x": "y" * bridge.MAX_FRAME_BYTES})
+    with pytest.raises(ToolError, match="too large"):
+        bridge.call("s", "t", {"x": "y" * MAX_FRAME_BYTES})
     assert "echo" in bridge.call("s", "t", {})
     assert host.seen.qsize() == 1
 
 
 def test_a_frame_just_below_the_limit_arrives_both_ways(host: Host) -> None:
-    text = "y" * (bridge.MAX_FRAME_BYTES - 500)
+    text = "y" * (MAX_FRAME_BYTES - 500)
     assert bridge.call("s", "t", {"x": text})["echo"]["arguments"]["x"] == text
-
-
-def test_an_answer_over_the_limit_is_an_error_for_its_call_alone(host: Host) -> None:
-    def too_much(peer: Peer, request: dict[str, Any]) -> None:
-        if request["params"]["tool"] == "big":
-            peer.result(request, {"content": [], "x": "y" * (bridge.MAX_FRAME_BYTES + 1)})
-        peer.result(request, {"content": [], "tool": request["params"]["tool"]})
-
-    host.handler = too_much
-    with pytest.raises(bridge.ToolError, match="too large"):
-        bridge.call("s", "big", {})
-    assert bridge.call("s", "small", {})["tool"] == "small"
-    assert host.connections == 1
 
 
 def test_answers_that_nobody_asked_for_are_ignored(host: Host) -> None:
@@ -291,20 +322,51 @@ def test_answers_that_nobody_asked_for_are_ignored(host: Host) -> None:
 
 def test_an_answer_that_is_not_json_ends_the_connection_with_an_error(host: Host) -> None:
     host.handler = lambda peer, request: peer.send_raw(b"{nonsense\n")
-    with pytest.raises(bridge.UpstreamUnavailableError):
+    with pytest.raises(UpstreamUnavailableError):
+        bridge.call("s", "t", {})
+    with pytest.raises(UpstreamUnavailableError):
+        asyncio.run(bridge.acall("s", "t", {}))
+
+
+def test_a_connection_that_the_host_refuses_fails_its_call_with_the_host_s_words(host: Host) -> None:
+    def refuse(peer: Peer, request: dict[str, Any]) -> None:
+        peer.error({"id": None}, "no more connections", "limit")
+        host.hang_up()
+
+    host.handler = refuse
+    with pytest.raises(ToolError, match="no more connections"):
         bridge.call("s", "t", {})
 
 
-def test_an_interrupt_cancels_the_call_and_leaves_the_connection_usable(host: Host) -> None:
+def test_an_interrupt_ends_the_call_at_the_host_and_the_next_call_works(host: Host) -> None:
     answer = host.handler
     host.handler = lambda peer, request: os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         bridge.call("s", "slow", {})
-    asked, cancelled = host.seen.get(timeout=5), host.seen.get(timeout=5)
-    assert cancelled == {"jsonrpc": "2.0", "method": "cancelled", "params": {"id": asked["id"]}}
+    host.ended.get(timeout=5)
     host.handler = answer
     assert "echo" in bridge.call("s", "t", {})
-    assert host.connections == 1
+
+
+def test_an_interrupt_ends_the_call_also_where_a_forked_child_has_its_connection(host: Host) -> None:
+    children: list[int] = []
+    release, held = os.pipe()
+
+    def fork(peer: Peer, request: dict[str, Any]) -> None:
+        child = os.fork()
+        if child == 0:
+            os.close(held)
+            os.read(release, 1)
+            os._exit(0)
+        children.append(child)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    host.handler = fork
+    with pytest.raises(KeyboardInterrupt):
+        bridge.call("s", "slow", {})
+    host.ended.get(timeout=5)
+    os.close(held)
+    assert os.waitpid(children[0], 0)[1] == 0
 
 
 def test_an_interrupt_in_the_middle_of_a_large_frame_does_not_tear_it(host: Host) -> None:
@@ -317,7 +379,6 @@ def test_an_interrupt_in_the_middle_of_a_large_frame_does_not_tear_it(host: Host
             bridge.call("s", "t", arguments)
     timer.join()
     assert bridge.call("s", "t", {"n": 7})["n"] == 7
-    assert host.connections == 1
 
 
 def test_interrupts_at_random_moments_never_mix_answers_up(host: Host) -> None:
@@ -329,7 +390,6 @@ def test_interrupts_at_random_moments_never_mix_answers_up(host: Host) -> None:
     done, interrupted = map(int, output.split())
     assert done > 100
     assert interrupted > 10
-    assert host.connections == 1
 
 
 def test_cancelling_a_task_cancels_the_call(host: Host) -> None:
@@ -364,7 +424,7 @@ def test_installs_through_the_bridge(host: Host) -> None:
     host.handler = lambda peer, request: peer.result(request, {"output": f"did {request['params']['requirement']}"})
     assert bridge.install("numpy>=2") == "did numpy>=2"
     host.handler = lambda peer, request: peer.error(request, "no such package", "install")
-    with pytest.raises(bridge.InstallError, match="no such package"):
+    with pytest.raises(InstallError, match="no such package"):
         bridge.install("nope")
 
 

@@ -14,6 +14,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 from ipybox_sandbox import bridge, magics
+from ipybox_sandbox.toolerrors import InstallError
 
 # As they were generated, in the parts that count.
 EARLIER_PACKAGE = """
@@ -54,7 +55,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def install(requirement: str) -> str:
         requirements.append(requirement)
         if requirement == "bad":
-            raise bridge.InstallError("no such package")
+            raise InstallError("no such package")
         return f"did {requirement}"
 
     monkeypatch.setattr(bridge, "install", install)

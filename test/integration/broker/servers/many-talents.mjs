@@ -69,13 +69,16 @@ const answers = {
     process.stderr.write(`\u001b[31mlast words about ${secret}\u001b[0m\n`, () => process.exit(3));
     return new Promise(() => undefined);
   },
-  wait: (_, { signal }) =>
-    new Promise((resolve) => {
+  wait: async ({ params }, { signal, sendNotification }) => {
+    const { progressToken } = params._meta;
+    await sendNotification({ method: "notifications/progress", params: { progressToken, progress: 0 } });
+    return new Promise((resolve) => {
       signal.addEventListener("abort", () => {
         appendFileSync(process.env.CANCELLED_FILE, "cancelled");
         resolve(text(""));
       });
-    }),
+    });
+  },
   progress: async ({ params }, { sendNotification }) => {
     for (let progress = 1; progress <= 8; progress += 1) {
       await setTimeout(100);
