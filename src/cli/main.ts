@@ -1,5 +1,6 @@
 #!/usr/bin/env -S node --
 import { IpyboxError, messageOf } from "../common/errors.ts";
+import { stripControls } from "../common/logger.ts";
 import { restoreInitialEnvironment } from "../config/initial-environment.ts";
 import { loadConfig } from "../config/load.ts";
 import { VERSION } from "../version.ts";
@@ -41,7 +42,8 @@ async function runCommand(command: Command, args: readonly string[]): Promise<nu
     if (!(error instanceof IpyboxError)) throw error;
     const usage = error.code === "invalid-configuration" || error.code === "invalid-workspace";
     if (usage) return complain(error.message.split("\n"), error.hint);
-    process.stderr.write(`ipybox: ${error.message}\n${error.hint === undefined ? "" : `Hint: ${error.hint}\n`}`);
+    const hint = error.hint === undefined ? "" : `Hint: ${error.hint}\n`;
+    process.stderr.write(stripControls(`ipybox: ${error.message}\n${hint}`));
     return EXIT_FAILED;
   }
 }

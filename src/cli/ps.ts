@@ -1,4 +1,5 @@
 import { openEngine } from "../app.ts";
+import { oneLine } from "../common/one-line.ts";
 import { formatDuration } from "../common/time.ts";
 import type { Invocation } from "./invocation.ts";
 import { formatTable } from "./table.ts";
@@ -17,7 +18,7 @@ export async function ps({ config, own }: Invocation): Promise<number> {
     owner === "alive" && ownerPid !== undefined ? `alive (pid ${ownerPid})` : owner,
     formatDuration(Math.round(ageMs / 1000) * 1000),
     memoryBytes === undefined ? "?" : `${Math.round(memoryBytes / 2 ** 20)} MiB`,
-    workspace,
+    oneLine(workspace, Infinity),
   ]);
   process.stdout.write(`${formatTable(["SESSION", "ROLE", "OWNER", "AGE", "MEMORY", "WORKSPACE"], rows)}\n`);
   return 0;

@@ -48,12 +48,8 @@ export const silentLogger: Logger = createLogger({ level: "error", format: "text
 
 function toLine(record: LogRecord, format: "text" | "json"): string {
   if (format === "json") {
-    return JSON.stringify({
-      time: record.time.toISOString(),
-      level: record.level,
-      message: record.message,
-      ...record.fields,
-    });
+    const { time, level, message, fields } = record;
+    return stripControls(JSON.stringify({ time: time.toISOString(), level, message, ...fields })); // JSON escapes but one set
   }
   const fields = Object.entries(record.fields).map(([key, value]) => ` ${key}=${toText(value)}`);
   return stripControls(`${record.time.toISOString()} ${record.level.padEnd(5)} ${record.message}${fields.join("")}`);

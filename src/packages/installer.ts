@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { IpyboxError, messageOf } from "../common/errors.ts";
-import type { Logger } from "../common/logger.ts";
+import { type Logger, stripControls } from "../common/logger.ts";
 import { acquireInstallLock } from "./install-lock.ts";
 import { parseRequirement, type Requirement } from "./requirement.ts";
 
@@ -164,7 +164,7 @@ class OutputTail {
   }
 
   get text(): string {
-    return this.#text.trim();
+    return stripControls(this.#text).trim();
   }
 }
 

@@ -1,6 +1,7 @@
 import type { CallToolResult, ContentBlock } from "@modelcontextprotocol/sdk/types.js";
 
 import { IpyboxError } from "../common/errors.ts";
+import { stripControls } from "../common/logger.ts";
 import { formatDuration } from "../common/time.ts";
 import type { CellResult, ToolCallRecord } from "../session/cell-result.ts";
 
@@ -49,7 +50,7 @@ export function renderError(thrown: unknown): CallToolResult {
         });
   const hint = error.hint === undefined ? "" : `\nHint: ${error.hint}`;
   return {
-    content: [{ type: "text", text: `${error.message}${hint}` }],
+    content: [{ type: "text", text: stripControls(`${error.message}${hint}`) }],
     isError: true,
     _meta: { "ipybox/error": { code: error.code } },
   };

@@ -1,3 +1,4 @@
+import { oneLine } from "../common/one-line.ts";
 import type { PullReport } from "../workspace/copy/incoming-entries.ts";
 import type { ShieldBreach } from "../workspace/shield-watcher.ts";
 
@@ -24,8 +25,8 @@ export function noticesOfChanges(paths: readonly string[]): string[] {
 /** What a cell's answer says of changes that did not simply reach the host, a line for each kind. */
 export function noticesOfPull({ conflicts, left, complete }: PullReport): string[] {
   const lines = conflicts.slice(0, MAX_NAMED).map(({ path, beside }) => {
-    const theirs = beside === undefined ? "the cell removed its own" : `the cell's is ${toText(beside)}`;
-    return `[Changed on the host and in the cell: ${toText(path)}. The host's was kept; ${theirs}]`;
+    const theirs = beside === undefined ? "the cell removed its own" : `the cell's is ${oneLine(beside)}`;
+    return `[Changed on the host and in the cell: ${oneLine(path)}. The host's was kept; ${theirs}]`;
   });
   if (conflicts.length > MAX_NAMED) lines.push(`[${conflicts.length - MAX_NAMED} more changed on both sides]`);
   for (const [why, text] of Object.entries(REASONS)) {
@@ -38,12 +39,10 @@ export function noticesOfPull({ conflicts, left, complete }: PullReport): string
 
 function list(paths: readonly string[]): string {
   const more = paths.length > MAX_NAMED ? ` and ${paths.length - MAX_NAMED} more` : "";
-  return `${paths.slice(0, MAX_NAMED).map(toText).join(", ")}${more}`;
-}
-
-/** Names are the work of cells: no line breaks, nothing endless. */
-function toText(path: string): string {
-  return path.replace(/\p{C}/gu, "?").slice(0, MAX_PATH_CHARACTERS);
+  return `${paths
+    .slice(0, MAX_NAMED)
+    .map((path) => oneLine(path))
+    .join(", ")}${more}`;
 }
 
 const REASONS: Readonly<Record<PullReport["left"][number]["why"], string>> = {
@@ -57,4 +56,3 @@ const REASONS: Readonly<Record<PullReport["left"][number]["why"], string>> = {
   "in-the-way": "something else has its place",
 };
 const MAX_NAMED = 20;
-const MAX_PATH_CHARACTERS = 200;

@@ -2,11 +2,12 @@ import { execFile } from "node:child_process";
 import { stat } from "node:fs/promises";
 import { basename, dirname, relative } from "node:path";
 import { promisify } from "node:util";
+import { oneLine } from "../common/one-line.ts";
 import { ShieldRules } from "./shield-rules.ts";
 import { findShieldedPaths } from "./shielded-paths.ts";
 
 export interface EnvExposure {
-  /** Env files with content, relative to the workspace. */
+  /** Env files with content, relative to the workspace, fit for a line of text. */
   readonly files: readonly string[];
   /** Those of them that git tracks: their content is in `.git`, which cells can read. */
   readonly tracked: readonly string[];
@@ -20,8 +21,9 @@ export async function findEnvExposure(workspace: string, path: string | undefine
   for (const file of masked) {
     const info = await stat(file).catch(() => undefined);
     if (info === undefined || info.size === 0) continue;
-    files.push(relative(workspace, file));
-    if (await isTracked(file, path)) tracked.push(relative(workspace, file));
+    const name = oneLine(relative(workspace, file));
+    files.push(name);
+    if (await isTracked(file, path)) tracked.push(name);
   }
   return { files, tracked };
 }

@@ -4,6 +4,7 @@ import { join, relative } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { Deferred } from "../common/lifecycle.ts";
 import type { Logger } from "../common/logger.ts";
+import { oneLine } from "../common/one-line.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
 import type { ShieldRules } from "./shield-rules.ts";
 import { findShieldedPaths, type ShieldedPaths } from "./shielded-paths.ts";
@@ -196,9 +197,8 @@ export class ShieldWatcher implements Disposable {
     this[Symbol.dispose]();
   }
 
-  /** Names of directories are the work of cells: no line breaks, nothing endless. */
   #toText(path: string): string {
-    return relative(this.#rules.workspace, path).replace(/\p{C}/gu, "?").slice(0, MAX_PATH_CHARACTERS);
+    return oneLine(relative(this.#rules.workspace, path));
   }
 }
 
@@ -212,4 +212,3 @@ function identityOf(info: BigIntStats | undefined): string | undefined {
 
 /** `.git/hooks/*` is two directories below where a repository appears. */
 const UNCOVERED_DEPTH = 2;
-const MAX_PATH_CHARACTERS = 200;

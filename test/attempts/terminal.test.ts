@@ -1,10 +1,11 @@
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
+import { promisify } from "node:util";
 
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 
-import { baseEnvironment, TestDirectory } from "../helpers/client.ts";
+import { baseEnvironment, TestDirectory, textOf } from "../helpers/client.ts";
 import { SessionUnderAttack } from "./session-under-attack.ts";
 
 /** What a terminal acts on: all controls but tab, newline and carriage return, in both sets. */
@@ -20,6 +21,16 @@ const ESCAPES = [
   ["sends device control", '\\x1bP$q\\"p\\x1b\\\\\\x90x\\x9c'],
   ["backspaces over what was said", "safe\\b\\b\\b\\bevil"],
 ] as const;
+
+const MAKE_CHATTY_BUILD = String.raw`
+import os
+os.makedirs("chatty", exist_ok=True)
+open("chatty/pyproject.toml", "w").write('[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n')
+open("chatty/backend.py", "w").write('''
+print("\x1b[2J\x1b]0;owned\x07\x9b2J words of the build")
+raise SystemExit(1)
+''')
+`;
 
 describe("ipybox run writes no control sequence to the terminal, though the cell", () => {
   const directory = new TestDirectory();
@@ -80,7 +91,39 @@ with socket.socket(socket.AF_UNIX) as bridge:
 
   test("the answers of tools and cells have none either", async () => {
     const result = await attacked.client.cell(`print("\\x1b[31mred\\x1b]0;owned\\x07"); raise ValueError("\\x1b[2J")`);
-    const [block] = result.content;
-    expect(block?.type === "text" ? block.text : "").not.toMatch(CONTROLS);
+    expect(textOf(result)).toContain("ValueError");
+    expect(textOf(result)).not.toMatch(CONTROLS);
+  });
+
+  test("nor that of a registration which the server refuses in such words", async () => {
+    const script = `process.stdin.once("data", () =>
+      console.log(JSON.stringify({ jsonrpc: "2.0", id: 0, error: { code: -32603, message: "no \\u001b[2J\\u009b2J\\u0007way" } })));`;
+    const params = { command: process.execPath, args: ["-e", script] };
+    const result = await attacked.client.register("refusing", params);
+    expect(textOf(result)).toContain("way");
+    expect(textOf(result)).not.toMatch(CONTROLS);
+  });
+
+  test("nor what a package's build prints, as it comes and in the answer", async () => {
+    await attacked.client.text(MAKE_CHATTY_BUILD);
+    const pieces: string[] = [];
+    const result = await attacked.client.call(
+      "install_package",
+      { package_name: "./chatty" },
+      { onProgress: (message) => pieces.push(message) },
+    );
+    expect(textOf(result)).toContain("words of the build");
+    expect(pieces.join("")).toContain("words of the build");
+    expect(textOf(result) + pieces.join("")).not.toMatch(CONTROLS);
+  });
+
+  test("nor what doctor prints, though a cell put them into the name of an env file", async () => {
+    await attacked.client.cell(`open(".env.\\x1b]0;owned\\x07\\nok    engine: forged", "w").write("KEY=1")`);
+    const { stdout } = await promisify(execFile)(inject("ipyboxBin"), ["doctor", "--workspace", attacked.workspace], {
+      env: baseEnvironment(attacked.directory),
+    });
+    expect(stdout).toContain("warn  env files");
+    expect(stdout).not.toMatch(CONTROLS);
+    expect(stdout).not.toMatch(/^ok {4}engine: forged/m);
   });
 });

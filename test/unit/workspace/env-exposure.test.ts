@@ -40,6 +40,11 @@ it("says that nothing is tracked where there is no repository, or no git", async
   expect(await findEnvExposure(workspace, workspace)).toEqual({ files: [".env"], tracked: [] });
 });
 
+it("names files whose names hold controls and line breaks in one plain line", async () => {
+  write(".env.\u001b[2J\nok", "KEY=secret");
+  expect(await find()).toEqual({ files: [".env.?[2J?ok"], tracked: [] });
+});
+
 it("runs no program that the repository names", async () => {
   write(".env", "KEY=secret");
   git("init", "--quiet");
