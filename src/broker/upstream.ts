@@ -30,6 +30,7 @@ export interface ToolProgress {
 }
 
 export interface ToolCallOptions {
+  /** Of this call alone: the SDK takes its listener off no signal, and would cancel what has long been answered. */
   readonly signal: AbortSignal;
   /** Since the call or the upstream's last progress. */
   readonly timeoutMs: number;
@@ -132,17 +133,12 @@ export class Upstream implements AsyncDisposable {
   async call(name: string, args: Record<string, unknown>, options: ToolCallOptions): Promise<ToolResult> {
     const originalName = this.#tools.get(name)?.originalName;
     if (originalName === undefined) throw unknownTool(this.#options.name, name, this.#tools.keys());
-    // The SDK never takes its listener off a signal, and would cancel a call that has long been answered.
-    const call = new AbortController();
-    const abort = () => call.abort(options.signal.reason);
-    if (options.signal.aborted) abort();
-    options.signal.addEventListener("abort", abort, { once: true });
     try {
       const { isError, ...result } = await this.#client.request(
         { method: "tools/call", params: { name: originalName, arguments: args } },
         callResult,
         {
-          signal: call.signal,
+          signal: options.signal,
           timeout: Math.min(options.timeoutMs, MAX_TIMER_MS),
           resetTimeoutOnProgress: true,
           onprogress: (progress) => this.#onProgress(progress, options.onProgress),
@@ -152,8 +148,6 @@ export class Upstream implements AsyncDisposable {
       return this.#options.redactor.json(result);
     } catch (error) {
       throw await this.#explain(error, name, options);
-    } finally {
-      options.signal.removeEventListener("abort", abort);
     }
   }
 

@@ -271,9 +271,9 @@ export class Session implements AsyncDisposable {
     const running = this.#running;
     if (running === undefined) return broker.call(call, { signal, timeoutMs: CALL_OUTSIDE_CELL_MS });
     const { calls, options } = running;
-    return calls.record(call.server, call.tool, () =>
+    return calls.record(call, signal, (cancellation) =>
       broker.call(call, {
-        signal: AbortSignal.any([signal, calls.signal]),
+        signal: cancellation,
         timeoutMs: options.timeoutMs,
         onProgress: (progress) => options.onToolProgress(describeProgress(call, progress)),
       }),
