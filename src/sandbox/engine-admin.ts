@@ -1,4 +1,13 @@
-import type { SandboxEngine, PrepareOptions } from "./engine.ts";
+import type { Logger } from "../common/logger.ts";
+import type { PrepareOptions, SandboxEngine, SandboxWorkspace } from "./engine.ts";
+import type { KernelBuildOptions } from "./kernel-sources.ts";
+
+/** What every engine is made with. */
+export interface EngineOptions extends KernelBuildOptions {
+  /** Parent of the run directories, which must be short, for sockets lie in them. Chosen by the engine if absent. */
+  readonly runtimeDir?: string | undefined;
+  readonly logger: Logger;
+}
 
 /** What operators ask of an engine (`ipybox build`, `ps`, `prune`, `doctor`); sessions need none of it. */
 export interface AdministeredEngine extends SandboxEngine {
@@ -8,9 +17,11 @@ export interface AdministeredEngine extends SandboxEngine {
   listSandboxes(): Promise<readonly SandboxListing[]>;
   /** Removes what nobody needs any more; with `all` every sandbox and package volume, in use or not. */
   prune(options: { readonly all: boolean }): Promise<PruneReport>;
-  /** Checks everything a user needs; never rejects. */
-  diagnose(): Promise<readonly Diagnosis[]>;
+  /** Checks everything that a sandbox over the workspace needs, last by starting one; never rejects. */
+  diagnose(workspace: DiagnosedWorkspace): Promise<readonly Diagnosis[]>;
 }
+
+export type DiagnosedWorkspace = Pick<SandboxWorkspace, "path" | "key">;
 
 export interface SandboxListing {
   readonly id: string;

@@ -26,6 +26,8 @@ export interface Sandbox extends AsyncDisposable {
    * and the workspace the same. What is masked or protected is then not there at all, unless the caller puts it there.
    */
   readonly workspaceCopied?: boolean;
+  /** How bytes cross: by sockets in a directory that both sides have, or in one stream each way. */
+  readonly link: "socket" | "exec";
   /** Bytes to the kernel gateway: a fresh stream per call. HTTP and WebSocket take it through `createConnection`. */
   connectGateway(options: { readonly signal: AbortSignal }): Promise<Duplex>;
   /** Resolves (never rejects) when the sandbox is gone, whoever ended it. */

@@ -1,5 +1,6 @@
 import { DockerEngine, type DockerEngineOptions } from "./docker/docker-engine.ts";
 import type { AdministeredEngine } from "./engine-admin.ts";
+import { NO_CONFINEMENT, OTHER_USER } from "./local/confinement.ts";
 import { SrtConfinement, type SrtOptions } from "./local/srt-confinement.ts";
 import { LocalEngine, type LocalEngineOptions } from "./local/local-engine.ts";
 
@@ -20,7 +21,7 @@ export function createSrtEngine({
   return new LocalEngine({ ...options, confinement: new SrtConfinement(srt) });
 }
 
-/** Sandboxes as processes of this host, without walls. */
+/** Sandboxes as processes of this host, without walls but for those of the all-in-one image. */
 export function createLocalEngine(options: LocalEngineOptions): AdministeredEngine {
-  return new LocalEngine(options);
+  return new LocalEngine({ ...options, confinement: options.noInet === true ? OTHER_USER : NO_CONFINEMENT });
 }

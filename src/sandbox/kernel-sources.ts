@@ -12,6 +12,17 @@ export interface KernelSources {
   readonly requirements: string | undefined;
 }
 
+/** What both need to know to make it. */
+export interface KernelBuildOptions {
+  /** Requirements file with packages to bake in. */
+  readonly requirements?: string | undefined;
+  readonly stateDir: string;
+  /** The package's `images` directory. */
+  readonly imagesDir: string;
+  /** Of the server; its PATH must not lead into a workspace. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
 /** All that is used of the directory: the same in a checkout, with its tests and tools, and in the installed package. */
 const USED_ENTRIES = new Set(["Dockerfile", "excludes.txt", "ipybox_sandbox", "mcpygen", "requirements.lock"]);
 

@@ -4,8 +4,9 @@ import { IpyboxError } from "../common/errors.ts";
 import type { Logger } from "../common/logger.ts";
 import { within } from "../common/time.ts";
 import type { LaunchOptions, Sandbox, SandboxExit, SandboxSpec, TaskOptions, TaskResult, TaskSpec } from "./engine.ts";
-import type { SandboxMission, ShieldedPlace } from "./link/control-connection.ts";
+import type { SandboxMission, ShieldedPlace, WorkspaceIdentity } from "./link/control-connection.ts";
 import type { GatewayDock } from "./link/gateway-dock.ts";
+import type { OpenLink } from "./link/link.ts";
 import type { LogTail } from "./log-tail.ts";
 import { orAborted } from "./or-aborted.ts";
 import { untilReady } from "./readiness.ts";
@@ -17,6 +18,8 @@ export interface SandboxPlan {
   readonly role: "session" | "installer";
   readonly spec: SandboxSpec;
   readonly mission: SandboxMission;
+  /** See {@link Inside}. A session makes it. */
+  readonly workVolume?: string | undefined;
   readonly onBridgeConnection?: (stream: Duplex) => void;
   readonly onEgressConnection?: ((stream: Duplex) => void) | undefined;
   readonly onOutput: (text: string) => void;
@@ -26,6 +29,7 @@ export interface SandboxPlan {
 export interface StartedSandbox extends AsyncDisposable {
   readonly exited: Promise<SandboxExit>;
   readonly dock: GatewayDock;
+  readonly link: OpenLink;
   readonly log: LogTail;
   pause(): Promise<void>;
 }
@@ -34,6 +38,10 @@ export interface StartedSandbox extends AsyncDisposable {
 export interface Inside {
   readonly workspacePath: string;
   readonly shields: readonly ShieldedPlace[];
+  /** What a session looks for there; absent where that can't be another directory. */
+  readonly identity?: WorkspaceIdentity;
+  /** The engine's volume with a copy of the workspace, where it can't have that itself. */
+  readonly workVolume?: string;
 }
 
 export interface LauncherOptions {
@@ -63,7 +71,7 @@ export class Launcher implements AsyncDisposable {
 
   /** See {@link SandboxEngine.launch}. */
   async launch(spec: SandboxSpec, options: LaunchOptions, inside: Inside): Promise<Sandbox> {
-    const { workspacePath, shields } = inside;
+    const { workspacePath, shields, identity, workVolume } = inside;
     return await this.#track(options.signal, async (signal) => {
       const started = await this.#start(signal, {
         id: spec.sessionId,
@@ -74,8 +82,10 @@ export class Launcher implements AsyncDisposable {
           token: randomBytes(16).toString("hex"),
           workspace: workspacePath,
           shields,
+          ...(identity && { identity }),
           ...(options.egress && { egress: { caBundle: options.egress.caBundle } }),
         },
+        workVolume,
         onBridgeConnection: options.onBridgeConnection,
         onEgressConnection: options.egress?.onConnection,
         onOutput: () => undefined,
@@ -91,6 +101,8 @@ export class Launcher implements AsyncDisposable {
       return {
         id: spec.sessionId,
         workspacePath,
+        workspaceCopied: workVolume !== undefined,
+        link: started.link.crossing.type,
         connectGateway: (connect) => started.dock.connectGateway(connect),
         exited: started.exited,
         pause: () => started.pause(),
@@ -101,13 +113,14 @@ export class Launcher implements AsyncDisposable {
   }
 
   /** See {@link SandboxEngine.runTask}. */
-  async runTask(spec: TaskSpec, options: TaskOptions, { shields }: Pick<Inside, "shields">): Promise<TaskResult> {
+  async runTask(spec: TaskSpec, options: TaskOptions, { shields, workVolume }: Inside): Promise<TaskResult> {
     return await this.#track(options.signal, async (signal) => {
       await using started = await this.#start(signal, {
         id: `${spec.sessionId}-${randomBytes(4).toString("hex")}`,
         role: "installer",
         spec,
         mission: { mode: "task", module: spec.module, args: spec.args, shields },
+        workVolume,
         onEgressConnection: options.onEgressConnection,
         onOutput: options.onOutput,
       });

@@ -71,6 +71,7 @@ export class FakeSandbox implements Sandbox {
   readonly id: string;
   readonly spec: SandboxSpec;
   readonly workspacePath: string;
+  readonly link = "socket";
   readonly #options: LaunchOptions;
   readonly #onGatewayStream: (stream: Duplex, sandbox: FakeSandbox) => void;
   readonly #streams = new Set<Duplex>();

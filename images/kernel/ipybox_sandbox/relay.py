@@ -10,26 +10,19 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import struct
 import threading
 from collections.abc import Callable, Mapping
-from enum import IntEnum
 from functools import partial
 
 from ipybox_sandbox.addresses import listen
+from ipybox_sandbox.relay_connection import Connection
+from ipybox_sandbox.relay_frames import MAX_PAYLOAD_BYTES, FrameReader, Kind, decode_credit, encode
 
 SERVICES = ("gateway", "tools", "egress")
 """In the order of their numbers on the carrier."""
 
 FORMS: Mapping[str, str] = {"abstract": "@ipybox/{service}", "loopback": "127.0.0.1:0"}
 """What can be listened on. Abstract names need a network namespace of the sandbox's own: others could take them."""
-
-HEADER = struct.Struct(">BII")
-"""Kind, connection, length of the payload."""
-
-MAX_PAYLOAD_BYTES = 64 * 1024
-WINDOW_BYTES = 256 * 1024
-"""Of a connection, under way to a side that has not taken them."""
 
 MAX_CONNECTIONS = 128
 """Of each service. The ones over it are closed at once."""
@@ -39,17 +32,6 @@ SILENCE_SECONDS = 60.0
 """After so long without a frame, the host is gone."""
 
 _CARRIER_BUFFER_BYTES = 256 * 1024
-
-
-class Kind(IntEnum):
-    """What a frame says."""
-
-    OPEN = 1
-    DATA = 2
-    END = 3
-    RESET = 4
-    CREDIT = 5
-    PING = 6
 
 
 class Relay:
@@ -88,10 +70,10 @@ class _Carrier(asyncio.Protocol):
         self._output: asyncio.WriteTransport | None = None
         self._ended = asyncio.Event()
         self._finishing = False
-        self._pending = bytearray()
+        self._frames = FrameReader()
         self._heard_at = 0.0
         self._last_id = 0
-        self._connections: dict[int, _Connection] = {}
+        self._connections: dict[int, Connection] = {}
         self.blocked = False
         """It takes nothing for now."""
         self.buffer = memoryview(bytearray(MAX_PAYLOAD_BYTES))
@@ -109,7 +91,7 @@ class _Carrier(asyncio.Protocol):
             self._heard_at = loop.time()
             self._beat()
             for service, listener in enumerate(self._listeners):
-                accepted = partial(_Connection, self, service)
+                accepted = partial(Connection, self, service)
                 servers.append(await loop.create_server(accepted, sock=listener, backlog=MAX_CONNECTIONS))
             await self._ended.wait()
             incoming.close()
@@ -126,7 +108,7 @@ class _Carrier(asyncio.Protocol):
         self._finishing = True
         self._end_if_finished()
 
-    def admit(self, connection: _Connection) -> int | None:
+    def admit(self, connection: Connection) -> int | None:
         """The number of a new connection; None when there are too many."""
         of_service = [other for other in self._connections.values() if other.service == connection.service]
         if self._finishing or len(of_service) >= MAX_CONNECTIONS:
@@ -144,7 +126,7 @@ class _Carrier(asyncio.Protocol):
 
     def send(self, kind: Kind, connection_id: int, payload: bytes | memoryview = b"") -> None:
         if self._output is not None:
-            self._output.write(HEADER.pack(kind, connection_id, len(payload)) + payload)
+            self._output.write(encode(kind, connection_id, payload))
         if kind == Kind.END:
             self._end_if_finished()
 
@@ -155,21 +137,11 @@ class _Carrier(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard_at = asyncio.get_running_loop().time()
-        self._pending += data
-        start = 0
         try:
-            while len(self._pending) - start >= HEADER.size:
-                kind, connection_id, length = HEADER.unpack_from(self._pending, start)
-                if length > MAX_PAYLOAD_BYTES:
-                    raise ValueError("a frame is too long")
-                payload_start = start + HEADER.size
-                if len(self._pending) < payload_start + length:
-                    break
-                start = payload_start + length
-                self._handle(Kind(kind), connection_id, bytes(self._pending[payload_start:start]))
-        except (ValueError, struct.error):
+            for kind, connection_id, payload in self._frames.feed(data):
+                self._handle(kind, connection_id, payload)
+        except ValueError:
             self._ended.set()  # out of step for good
-        del self._pending[:start]
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended.set()
@@ -184,7 +156,7 @@ class _Carrier(asyncio.Protocol):
             case Kind.END:
                 connection.end()
             case Kind.CREDIT:
-                connection.add_credit(*struct.unpack(">I", payload))
+                connection.add_credit(decode_credit(payload))
             case Kind.RESET:
                 self.forget(connection_id)
                 connection.abort()
@@ -217,97 +189,3 @@ class _Outgoing(asyncio.BaseProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._on_end()
-
-
-class _Connection(asyncio.BufferedProtocol):
-    """One connection to a service."""
-
-    def __init__(self, carrier: _Carrier, service: int) -> None:
-        self.service = service
-        self.ended = False
-        """Nothing more comes from it."""
-        self._carrier = carrier
-        self._id: int | None = None
-        self._credit = WINDOW_BYTES
-        self._granted = WINDOW_BYTES
-        self._taken = 0
-        self._flowing = True
-        self._host_ended = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(0)  # what is in the buffer has not been taken
-        self._id = self._carrier.admit(self)
-        if self._id is None:
-            transport.abort()
-        else:
-            self.regulate()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._carrier.buffer[: min(self._credit, MAX_PAYLOAD_BYTES)]
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self._credit -= nbytes
-        self._send(Kind.DATA, self._carrier.buffer[:nbytes])
-        self.regulate()
-
-    def eof_received(self) -> bool:
-        self.ended = True
-        self._send(Kind.END)
-        return not self._host_ended  # open for the host's half
-
-    def pause_writing(self) -> None:
-        self._flowing = False
-
-    def resume_writing(self) -> None:
-        self._flowing = True
-        self._grant()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._id is not None and self._carrier.forget(self._id) and not (self.ended and self._host_ended):
-            self._send(Kind.RESET)
-
-    def regulate(self) -> None:
-        """Reads on, or not."""
-        if self.ended:
-            return
-        if self._credit > 0 and not self._carrier.blocked:
-            self._transport.resume_reading()
-        else:
-            self._transport.pause_reading()
-
-    def write(self, data: bytes) -> None:
-        self._granted -= len(data)
-        if self._granted < 0 or self._host_ended:
-            raise ValueError("more data than granted")
-        self._transport.write(data)
-        self._taken += len(data)
-        self._grant()
-
-    def end(self) -> None:
-        self._host_ended = True
-        if self.ended:
-            self._transport.close()
-        else:
-            self._transport.write_eof()
-
-    def add_credit(self, credit: int) -> None:
-        self._credit += credit
-        if self._credit > WINDOW_BYTES:
-            raise ValueError("more credit than the window")
-        self.regulate()
-
-    def abort(self) -> None:
-        self._transport.abort()
-
-    def _grant(self) -> None:
-        """Lets the host send more, when it is worth a frame."""
-        if self._flowing and self._taken >= WINDOW_BYTES // 4:
-            self._send(Kind.CREDIT, struct.pack(">I", self._taken))
-            self._granted += self._taken
-            self._taken = 0
-
-    def _send(self, kind: Kind, payload: bytes | memoryview = b"") -> None:
-        if self._id is not None:
-            self._carrier.send(kind, self._id, payload)

@@ -13,9 +13,12 @@ from collections.abc import Iterator
 import pytest
 
 from ipybox_sandbox import addresses, relay
-from ipybox_sandbox.relay import HEADER, MAX_CONNECTIONS, MAX_PAYLOAD_BYTES, WINDOW_BYTES, Kind, Relay
+from ipybox_sandbox.relay import MAX_CONNECTIONS, Relay
+from ipybox_sandbox.relay_frames import MAX_PAYLOAD_BYTES, WINDOW_BYTES, Kind
 
 TIMEOUT_SECONDS = 30
+HEADER = struct.Struct(">BII")
+"""Kind, connection, length of the payload."""
 Frame = tuple[Kind, int, bytes]
 
 

@@ -1,10 +1,8 @@
 import { z } from "zod";
 import { messageOf } from "../../common/errors.ts";
-import { formatDuration } from "../../common/time.ts";
-import { attemptCheck } from "../attempt-check.ts";
+import { attemptCheck, checkCertificates, LINK_NOT_TRIED } from "../checks.ts";
 import type { Diagnosis } from "../engine-admin.ts";
 import { bootstrapTag, hasImage } from "./base-image.ts";
-import { readCaBundle } from "../build-host.ts";
 import type { DockerClient } from "./client.ts";
 import type { SandboxLimits } from "./isolation.ts";
 import {
@@ -16,13 +14,11 @@ import {
   userInside,
 } from "./dialect.ts";
 import { type KernelImageOptions, kernelImageTag } from "./kernel-image.ts";
-import type { LinkName } from "./link-choice.ts";
 
 export interface DiagnosisOptions extends KernelImageOptions {
   readonly limits: SandboxLimits;
-  /** Starts a sandbox and removes it; rejects when that fails. Tried only where the kernel image is there. */
-  /** Resolves to how it was reached. */
-  readonly trySandbox: () => Promise<LinkName>;
+  /** Starts a sandbox and removes it. Tried only where the kernel image is there. */
+  readonly checkLink: () => Promise<Diagnosis>;
 }
 
 /** API version of Docker Engine 20.10. */
@@ -39,16 +35,9 @@ export async function diagnoseDocker(client: DockerClient, options: DiagnosisOpt
     engine,
     await attempt("limits", async () => checkLimits(await readTraits(client), options)),
     await attempt("user", async () => checkUser(await readTraits(client), options)),
-    await attempt("certificates", () => checkCertificates(options)),
+    await attempt("certificates", () => checkCertificates("image builds trust", options.env)),
     image,
-    image.status === "ok"
-      ? await attempt("link", () => checkLink(options))
-      : {
-          name: "link",
-          status: "warn",
-          detail: "not tried: there is no kernel image yet",
-          remedy: "Run `ipybox build`.",
-        },
+    image.status === "ok" ? await attempt("link", options.checkLink) : LINK_NOT_TRIED,
   ];
 }
 
@@ -109,18 +98,6 @@ function checkUser(traits: EngineTraits, owner: InsideUser): Diagnosis {
   };
 }
 
-async function checkCertificates({ env }: DiagnosisOptions): Promise<Diagnosis> {
-  const bundle = await readCaBundle(env);
-  const detail = `image builds trust ${bundle.sources.join(", ")}`;
-  if (bundle.unreadable.length === 0) return { name: "certificates", status: "ok", detail };
-  return {
-    name: "certificates",
-    status: "warn",
-    detail: `${detail}; can't be read: ${bundle.unreadable.join(", ")}`,
-    remedy: "Check NODE_EXTRA_CA_CERTS, SSL_CERT_FILE and REQUESTS_CA_BUNDLE.",
-  };
-}
-
 async function checkImage(client: DockerClient, options: DiagnosisOptions): Promise<Diagnosis> {
   const tag = await kernelImageTag({ ...options, ...userInside(await readTraits(client), options) });
   if (await hasImage(client, tag)) return { name: "image", status: "ok", detail: `${tag} is there` };
@@ -170,12 +147,4 @@ async function checkImage(client: DockerClient, options: DiagnosisOptions): Prom
           remedy: "Load a base image into the engine (docker load), or run `ipybox build` as root once.",
         };
   }
-}
-
-async function checkLink({ trySandbox }: DiagnosisOptions): Promise<Diagnosis> {
-  const startedAt = performance.now();
-  const link = await trySandbox();
-  const duration = formatDuration(performance.now() - startedAt);
-  const means = { socket: "a shared directory", exec: "the engine's own streams" }[link];
-  return { name: "link", status: "ok", detail: `${link}: a sandbox started and answered over ${means} in ${duration}` };
 }

@@ -2,7 +2,7 @@ import type { ContainerCreateOptions, DeviceRequest, MountSettings } from "docke
 import type { ExtraMount, SandboxWorkspace } from "../engine.ts";
 import { type EngineTraits, inDialect } from "./dialect.ts";
 import { LABEL, type SandboxRole } from "./labels.ts";
-import type { Crossing } from "./link.ts";
+import type { Crossing } from "../link/link.ts";
 import { INSIDE, type MountedWorkspace, toMounts, workspacePathInside } from "./mounts.ts";
 import { type OwnMount, toEngineMount } from "./own-container.ts";
 

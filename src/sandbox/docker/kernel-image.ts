@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { IpyboxError, messageOf } from "../../common/errors.ts";
 import type { PrepareOptions } from "../engine.ts";
-import { hashSources, type KernelSources, readRequirements } from "../kernel-sources.ts";
+import { hashSources, type KernelBuildOptions, type KernelSources, readRequirements } from "../kernel-sources.ts";
 import { ensureBaseImage, hasImage, pullImage } from "./base-image.ts";
 import { packContext } from "./build-context.ts";
 import { proxyArguments, readCaBundle } from "../build-host.ts";
@@ -10,18 +10,12 @@ import { BuildFailure, followBuild } from "./build-output.ts";
 import type { DockerClient } from "./client.ts";
 import { LABEL } from "./labels.ts";
 
-export interface KernelImageOptions {
+export interface KernelImageOptions extends KernelBuildOptions {
   /** Use this image and never build. */
   readonly image?: string | undefined;
   readonly baseImage: string;
-  /** Requirements file with packages to bake in. */
-  readonly requirements?: string | undefined;
   readonly uid: number;
   readonly gid: number;
-  readonly stateDir: string;
-  /** The package's `images` directory. */
-  readonly imagesDir: string;
-  readonly env: Readonly<Record<string, string | undefined>>;
 }
 
 export const KERNEL_REPOSITORY = "ipybox-kernel";

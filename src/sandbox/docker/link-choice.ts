@@ -3,7 +3,7 @@ import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { messageOf } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
-import type { Link } from "./link.ts";
+import type { Link } from "../link/link.ts";
 
 export type LinkName = Link["name"];
 

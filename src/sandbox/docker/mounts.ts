@@ -4,7 +4,7 @@ import type { ExtraMount, SandboxWorkspace } from "../engine.ts";
 import type { ShieldedPlace } from "../link/control-connection.ts";
 import { toBindSource, toSlashForm } from "../windows-paths.ts";
 import { packageVolume, type SandboxRole } from "./labels.ts";
-import type { Crossing } from "./link.ts";
+import type { Crossing } from "../link/link.ts";
 
 /** Paths inside a container; docs/architecture.md, "Inside a sandbox". */
 export const INSIDE = {

@@ -1,122 +1,67 @@
-import type { Duplex } from "node:stream";
 import { messageOf } from "../../common/errors.ts";
-import { ReleaseStack } from "../../common/lifecycle.ts";
 import type { Logger } from "../../common/logger.ts";
 import type { SandboxSpec } from "../engine.ts";
-import { undo } from "../launcher.ts";
-import type { ControlConnection, SandboxMission } from "../link/control-connection.ts";
-import { GatewayDock } from "../link/gateway-dock.ts";
+import { startFromHostSide } from "../host-side.ts";
+import type { SandboxPlan, StartedSandbox } from "../launcher.ts";
+import type { Crossing, Link } from "../link/link.ts";
+import type { RunDirectoryOwner, RunRoot } from "../link/run-directory.ts";
 import { WorkspaceElsewhere } from "../link/workspace-elsewhere.ts";
-import { LogTail } from "../log-tail.ts";
 import { untilReady } from "../readiness.ts";
 import type { DockerClient } from "./client.ts";
+import { startContainer } from "./container.ts";
 import { emptyFileOnEngine } from "./empty-file.ts";
-import { startContainer, type StartedContainer } from "./container.ts";
 import { type EngineWidePlan, toCreateOptions } from "./isolation.ts";
-import { LABEL, type SandboxRole } from "./labels.ts";
-import type { Crossing, Link } from "./link.ts";
-import { LinkFailure, type LinkName } from "./link-choice.ts";
+import { LABEL } from "./labels.ts";
+import { LinkFailure } from "./link-choice.ts";
 import { enginePath, notShared, type OwnMount } from "./own-container.ts";
-
-/** What one sandbox is to be. */
-export interface SandboxPlan {
-  /** Unique on the engine. */
-  readonly id: string;
-  readonly role: SandboxRole;
-  readonly spec: SandboxSpec;
-  readonly mission: SandboxMission;
-  readonly onBridgeConnection?: (stream: Duplex) => void;
-  readonly onEgressConnection?: ((stream: Duplex) => void) | undefined;
-  readonly onOutput: (text: string) => void;
-  /** The volume with the copy of the workspace, where the engine does not have that itself. A session makes it. */
-  readonly workVolume: string | undefined;
-}
 
 export interface StartOptions {
   readonly client: DockerClient;
   readonly link: Link;
+  readonly runRoot: RunRoot;
+  /** The user inside, as this host knows it. */
+  readonly owner: RunDirectoryOwner;
   readonly container: EngineWidePlan;
   readonly signal: AbortSignal;
   readonly logger: Logger;
 }
 
-/** A container, and where its connections arrive. Disposing removes everything that was made for it. */
-export interface StartedSandbox extends Pick<StartedContainer, "exited" | "pause">, AsyncDisposable {
-  readonly control: ControlConnection;
-  readonly dock: GatewayDock;
-  readonly linkName: LinkName;
-  readonly workVolume: string | undefined;
-  readonly log: LogTail;
-}
-
-const KEPT_LOG_CHARS = 64 * 1024;
-
 /**
- * Opens the link, starts the container and waits until init has connected. A failure leaves nothing behind; the first
- * error is thrown, as a {@link LinkFailure} where it is the link that may be to blame.
+ * Starts the container and waits until init has connected. A failure is a {@link LinkFailure} where it is the link that
+ * may be to blame.
  */
-export async function startSandbox(plan: SandboxPlan, options: StartOptions): Promise<StartedSandbox> {
-  const { client, signal } = options;
-  const logger = options.logger.child({ sandbox: plan.id });
-  const log = new LogTail(KEPT_LOG_CHARS);
-  const stack = new ReleaseStack();
-  try {
-    const dock = stack.use(
-      new GatewayDock({
-        mission: plan.mission,
-        onLog: (text) => log.append(text.endsWith("\n") ? text : `${text}\n`),
-        onOutput: plan.onOutput,
-        logger,
-      }),
-    );
-    const link = stack.use(
-      await options.link.open(plan.id, {
-        gateway: (stream) => dock.accept(stream),
-        tools: plan.onBridgeConnection,
-        egress: plan.onEgressConnection,
-      }),
-    );
+export function startSandbox(plan: SandboxPlan, options: StartOptions): Promise<StartedSandbox> {
+  const { client, container, signal, logger } = options;
+  const { spec, workVolume } = plan;
+  return startFromHostSide(plan, options, async ({ dock, log, link: { crossing, carry } }, stack) => {
     signal.throwIfAborted();
-    assertReachable(link.crossing, options.container.ownMounts);
-    const { workVolume } = plan;
+    assertReachable(crossing, container.ownMounts);
     if (workVolume !== undefined && plan.role === "session") {
-      const labels = { [LABEL.owner]: options.container.owner };
+      const labels = { [LABEL.owner]: container.owner };
       await client.ask(client.api.createVolume({ Name: workVolume, Labels: labels }));
       stack.defer(() => client.find(client.api.removeVolume(workVolume)));
     }
     const create = toCreateOptions({
-      ...options.container,
+      ...container,
       mounted:
         workVolume === undefined
-          ? { type: "host", emptyFile: await emptyFileFor(link.crossing, options) }
+          ? { type: "host", emptyFile: await emptyFileFor(crossing, options) }
           : { type: "copy", volume: workVolume },
       id: plan.id,
-      sessionId: plan.spec.sessionId,
+      sessionId: spec.sessionId,
       role: plan.role,
-      workspace: plan.spec.workspace,
-      extraMounts: plan.spec.mounts,
-      crossing: link.crossing,
+      workspace: spec.workspace,
+      extraMounts: spec.mounts,
+      crossing,
     });
-    const starting = startContainer(client, create, { signal, log, carry: link.carry, logger });
-    const container = stack.use(await starting.catch((error: unknown) => refused(error, link.crossing, plan.spec)));
-    const { exited } = container;
+    const starting = startContainer(client, create, { signal, log, carry, logger });
+    const started = stack.use(await starting.catch((error: unknown) => refused(error, crossing, spec)));
+    const { exited } = started;
     const connected = untilReady(dock.control, { exited, log }, signal);
     const control = await connected.catch((error: unknown) => notConnected(error, signal));
-    void control.ended.then(() => container.assumeGone());
-    return {
-      exited,
-      pause: () => container.pause(),
-      control,
-      dock,
-      linkName: options.link.name,
-      workVolume,
-      log,
-      [Symbol.asyncDispose]: () => stack[Symbol.asyncDispose](),
-    };
-  } catch (error) {
-    await undo(stack, logger);
-    throw error;
-  }
+    void control.ended.then(() => started.assumeGone());
+    return { exited, pause: () => started.pause() };
+  });
 }
 
 /** Our run directory may be one of a container of ours, which the engine does not see. */

@@ -2,47 +2,82 @@ import { createHash } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
 import { IpyboxError } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
-import type { SandboxSpec } from "../engine.ts";
+import { assertWorkspace } from "../assert-workspace.ts";
+import type { Sandbox, SandboxSpec } from "../engine.ts";
+import type { Inside, SandboxPlan } from "../launcher.ts";
 import type { WorkspaceIdentity } from "../link/control-connection.ts";
 import { WorkspaceElsewhere } from "../link/workspace-elsewhere.ts";
-import { newWorkVolume } from "./labels.ts";
+import type { InsideUser } from "./dialect.ts";
+import { newWorkVolume, type SandboxRole } from "./labels.ts";
+import { toShieldedPlaces, workspacePathInside } from "./mounts.ts";
 import { enginePath, type OwnMount, toEngineWorkspace } from "./own-container.ts";
 
-/** Whether an engine can mount this host's directories: found out by trying, and remembered. */
-export class FileSharing {
-  readonly #logger: Logger;
-  #shares: boolean | undefined;
+export interface WorkspacePlacesOptions {
+  /** Whether the engine can mount this host's directories; found out by trying if absent. */
+  readonly sharesFiles: boolean | undefined;
+  readonly findOwnMounts: () => Promise<readonly OwnMount[] | undefined>;
+  readonly userInside: () => Promise<InsideUser>;
+  readonly logger: Logger;
+}
 
-  /** `shares` is what is known of the engine, if anything. */
-  constructor(shares: boolean | undefined, logger: Logger) {
-    this.#shares = shares;
-    this.#logger = logger;
+/** How sandboxes get the workspace: mounted or, where the engine can't do that, copied to a volume of their session's. */
+export class WorkspacePlaces {
+  readonly #options: WorkspacePlacesOptions;
+  /** By session, the volume that its sandbox works in. */
+  readonly #volumes = new Map<string, string>();
+  #shared: boolean | undefined;
+
+  constructor(options: WorkspacePlacesOptions) {
+    this.#options = options;
+    this.#shared = options.sharesFiles;
   }
 
-  /** Launches a sandbox over the workspace itself or, where the engine does not have that, over a new volume. */
-  async launch<T>(
-    { sessionId, workspace }: SandboxSpec,
-    ownMounts: readonly OwnMount[] | undefined,
-    launch: (workVolume: string | undefined) => Promise<T>,
-  ): Promise<T> {
-    const visible = ownMounts === undefined || enginePath(workspace.path, ownMounts) !== undefined;
-    if (this.#shares ?? visible) {
+  /** Launches a session's sandbox over the workspace, or over a new volume. What the first one gets is remembered. */
+  async launch(spec: SandboxSpec, launch: (inside: Inside) => Promise<Sandbox>): Promise<Sandbox> {
+    const mounted = await this.#mounted("session", spec);
+    if (this.#shared ?? (await this.#isVisible(spec))) {
       try {
-        const launched = await launch(undefined);
-        this.#shares = true;
-        return launched;
+        const sandbox = await launch({ ...mounted, identity: await identify(spec.workspace.path) });
+        this.#shared = true;
+        return sandbox;
       } catch (error) {
-        if (this.#shares === true || !(error instanceof WorkspaceElsewhere)) throw error;
-        this.#logger.info("the engine does not share this host's files: it works in a copy of the workspace");
+        if (this.#shared === true || !(error instanceof WorkspaceElsewhere)) throw error;
+        this.#options.logger.info("the engine does not share this host's files: it works in a copy of the workspace");
       }
     }
-    this.#shares = false;
-    return await launch(newWorkVolume(sessionId));
+    this.#shared = false;
+    const { sessionId } = spec;
+    const workVolume = newWorkVolume(sessionId);
+    const sandbox = await launch({ ...mounted, shields: [], workVolume });
+    this.#volumes.set(sessionId, workVolume);
+    void sandbox.exited.then(() => this.#volumes.delete(sessionId));
+    return sandbox;
+  }
+
+  /** What a task of the session gets: the same. */
+  async ofTask(spec: SandboxSpec): Promise<Inside> {
+    const mounted = await this.#mounted("installer", spec);
+    const workVolume = this.#volumes.get(spec.sessionId);
+    return workVolume === undefined ? mounted : { ...mounted, shields: [], workVolume };
+  }
+
+  async #mounted(role: SandboxRole, { workspace, mounts }: SandboxSpec): Promise<Inside> {
+    await assertWorkspace(workspace.path);
+    const { uid } = await this.#options.userInside();
+    return {
+      workspacePath: workspacePathInside(workspace.path, uid),
+      shields: toShieldedPlaces({ role, workspace, extra: mounts, uid }),
+    };
+  }
+
+  async #isVisible({ workspace }: SandboxSpec): Promise<boolean> {
+    const ownMounts = await this.#options.findOwnMounts();
+    return ownMounts === undefined || enginePath(workspace.path, ownMounts) !== undefined;
   }
 }
 
 /** By what a sandbox tells whether the workspace that was mounted is the one of this host. */
-export async function identifyWorkspace(path: string): Promise<WorkspaceIdentity> {
+async function identify(path: string): Promise<WorkspaceIdentity> {
   const boot = await readFile("/proc/sys/kernel/random/boot_id", "utf8").catch(() => "");
   const { dev, ino } = await stat(path, { bigint: true });
   return { boot: boot.trim(), directory: `${dev}:${ino}` };
@@ -55,7 +90,7 @@ export async function identifyWorkspace(path: string): Promise<WorkspaceIdentity
  * @throws IpyboxError `invalid-configuration` for further mounts where there is only a copy.
  */
 export function toEngineSpec(
-  { spec, workVolume }: { readonly spec: SandboxSpec; readonly workVolume: string | undefined },
+  { spec, workVolume }: Pick<SandboxPlan, "spec" | "workVolume">,
   place: { readonly machine: string; readonly ownMounts: readonly OwnMount[] | undefined },
 ): SandboxSpec {
   const { workspace, mounts } = spec;

@@ -48,11 +48,6 @@ export class RunRoot implements AsyncDisposable {
     return path;
   }
 
-  /** Resolves when the watchdog is there; {@link make} has it too. */
-  async guard(): Promise<void> {
-    await this.#make();
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     const made = this.#made;
     this.#made = undefined;

@@ -1,15 +1,13 @@
-import { formatDuration } from "../../common/time.ts";
-import { readCaBundle } from "../build-host.ts";
-import { attemptCheck } from "../attempt-check.ts";
+import { attemptCheck, checkCertificates, LINK_NOT_TRIED } from "../checks.ts";
 import type { Diagnosis } from "../engine-admin.ts";
 import { findPython, findUv } from "./find-programs.ts";
 import { type EnvironmentOptions, environmentOf, isMade } from "./python-environment.ts";
 
 export interface DiagnosisOptions extends EnvironmentOptions {
-  /** What this engine's walls are, and what they are made of. */
+  /** What this engine's walls and limits are. */
   readonly walls: () => Promise<readonly Diagnosis[]>;
-  /** Starts a sandbox and removes it; rejects when that fails. Tried only where the environment is there. */
-  readonly trySandbox: () => Promise<void>;
+  /** Starts a sandbox and removes it. Tried only where the environment is there. */
+  readonly checkLink: () => Promise<Diagnosis>;
   readonly signal: AbortSignal;
 }
 
@@ -19,22 +17,11 @@ export async function diagnose(options: DiagnosisOptions): Promise<Diagnosis[]> 
   const python = await attempt("python", () => checkPython(options));
   return [
     ...walls,
-    {
-      name: "limits",
-      status: "warn",
-      detail: "memory, CPU, processes and temporary files are not limited by this engine",
-      remedy: "Use --sandbox docker where a cell must not be able to exhaust this machine.",
-    },
-    await attempt("certificates", () => checkCertificates(options)),
+    await attempt("certificates", () => checkCertificates("packages are fetched trusting", options.env)),
     python,
     python.status === "ok" && walls.every(({ status }) => status !== "fail")
-      ? await attempt("link", () => checkLink(options))
-      : {
-          name: "link",
-          status: "warn",
-          detail: "not tried: what it needs is not there yet",
-          remedy: "Run `ipybox build`.",
-        },
+      ? await attempt("link", options.checkLink)
+      : LINK_NOT_TRIED,
   ];
 }
 
@@ -53,23 +40,4 @@ async function checkPython(options: DiagnosisOptions): Promise<Diagnosis> {
     detail: `${environment.directory} is not made yet; ${maker} can make it`,
     remedy: "Run `ipybox build`, or let the first start make it.",
   };
-}
-
-async function checkCertificates({ env }: DiagnosisOptions): Promise<Diagnosis> {
-  const bundle = await readCaBundle(env);
-  const detail = `packages are fetched trusting ${bundle.sources.join(", ")}`;
-  if (bundle.unreadable.length === 0) return { name: "certificates", status: "ok", detail };
-  return {
-    name: "certificates",
-    status: "warn",
-    detail: `${detail}; can't be read: ${bundle.unreadable.join(", ")}`,
-    remedy: "Check NODE_EXTRA_CA_CERTS, SSL_CERT_FILE and REQUESTS_CA_BUNDLE.",
-  };
-}
-
-async function checkLink({ trySandbox }: DiagnosisOptions): Promise<Diagnosis> {
-  const startedAt = performance.now();
-  await trySandbox();
-  const duration = formatDuration(performance.now() - startedAt);
-  return { name: "link", status: "ok", detail: `a sandbox started and answered over its sockets in ${duration}` };
 }

@@ -1,12 +1,17 @@
-import { randomBytes } from "node:crypto";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { IpyboxError } from "../../common/errors.ts";
-import { ReleaseStack } from "../../common/lifecycle.ts";
-import type { Logger } from "../../common/logger.ts";
 import { assertWorkspace } from "../assert-workspace.ts";
-import type { AdministeredEngine, Diagnosis, PruneReport, SandboxListing } from "../engine-admin.ts";
+import { checkLink } from "../checks.ts";
+import type {
+  AdministeredEngine,
+  DiagnosedWorkspace,
+  Diagnosis,
+  EngineOptions,
+  PruneReport,
+  SandboxListing,
+} from "../engine-admin.ts";
 import type {
   LaunchOptions,
   PrepareOptions,
@@ -16,7 +21,7 @@ import type {
   TaskResult,
   TaskSpec,
 } from "../engine.ts";
-import { Launcher, type SandboxPlan, type StartedSandbox } from "../launcher.ts";
+import { type Inside, Launcher, type SandboxPlan, type StartedSandbox } from "../launcher.ts";
 import { RunRoot } from "../link/run-directory.ts";
 import { SharedPreparation } from "../shared-preparation.ts";
 import { type Confinement, NO_CONFINEMENT } from "./confinement.ts";
@@ -34,18 +39,15 @@ import { SandboxRecords } from "./sandbox-records.ts";
 import { startSandbox } from "./start-sandbox.ts";
 import { sweepAfterDeath } from "./sweep-after-death.ts";
 
-export interface LocalEngineOptions extends EnvironmentOptions {
+export interface LocalEngineOptions extends EngineOptions, EnvironmentOptions {
   /** As whom sandboxes run; the server must be allowed to become that user. The server's own if absent. */
   readonly user?: SandboxUser | undefined;
   /** As whom packages are installed: sessions of another user only read them. That of the sandboxes if absent. */
   readonly installer?: SandboxUser | undefined;
   /** Sessions get no sockets but those of this machine (unix, netlink); installers need loopback TCP. */
   readonly noInet?: boolean | undefined;
-  /** Parent of the run directories; must be short, for sockets of kernels lie in them. A temporary directory if absent. */
-  readonly runtimeDir?: string | undefined;
   /** None if absent. */
   readonly confinement?: Confinement | undefined;
-  readonly logger: Logger;
 }
 
 /** Paths of sockets may have 108 bytes, and the longest of ours adds 84 to this. */
@@ -86,11 +88,11 @@ export class LocalEngine implements AdministeredEngine {
   launch(spec: SandboxSpec, options: LaunchOptions): Promise<Sandbox> {
     // Where cells reach the network themselves, a proxy for them would be one for everybody on this host.
     const egress = this.#confinement.ownNetwork ? options.egress : undefined;
-    return this.#launcher.launch(spec, { ...options, egress }, { workspacePath: spec.workspace.path, shields: [] });
+    return this.#launcher.launch(spec, { ...options, egress }, insideOf(spec));
   }
 
   runTask(spec: TaskSpec, options: TaskOptions): Promise<TaskResult> {
-    return this.#launcher.runTask(spec, options, { shields: [] });
+    return this.#launcher.runTask(spec, options, insideOf(spec));
   }
 
   async reapOrphans(): Promise<number> {
@@ -108,11 +110,11 @@ export class LocalEngine implements AdministeredEngine {
     return await prune(this.#records, { all, dataDir: this.#options.dataDir, current: directory });
   }
 
-  diagnose(): Promise<readonly Diagnosis[]> {
+  diagnose(workspace: DiagnosedWorkspace): Promise<readonly Diagnosis[]> {
     return diagnose({
       ...this.#options,
       walls: () => this.#confinement.diagnose(),
-      trySandbox: () => this.#trySandbox(),
+      checkLink: () => checkLink(this, workspace, this.#launcher.closing),
       signal: this.#launcher.closing,
     });
   }
@@ -151,21 +153,11 @@ export class LocalEngine implements AdministeredEngine {
       logger,
     });
   }
+}
 
-  /** A sandbox over an empty workspace, of which nothing is left. */
-  async #trySandbox(): Promise<void> {
-    await using stack = new ReleaseStack();
-    const path = await mkdtemp(join(tmpdir(), "ipybox-doctor-"));
-    const key = randomBytes(8).toString("hex");
-    for (const made of [path, join(this.#options.dataDir, "packages", key)]) {
-      stack.defer(() => rm(made, { recursive: true, force: true }));
-    }
-    await makeOwned(path, this.#user);
-    const spec = { sessionId: key, workspace: { path, key, masked: [], protected: [] }, mounts: [] };
-    const signal = this.#launcher.closing;
-    const sandbox = await this.launch(spec, { signal, onBridgeConnection: (stream) => stream.destroy() });
-    await sandbox[Symbol.asyncDispose]();
-  }
+/** Paths are this host's, and walls are not mounts. */
+function insideOf({ workspace }: SandboxSpec): Inside {
+  return { workspacePath: workspace.path, shields: [] };
 }
 
 /** Nothing can be mounted here, so a directory is where it is. */

@@ -4,20 +4,13 @@ import { IpyboxError, messageOf } from "../../common/errors.ts";
 import { readCaBundle } from "../build-host.ts";
 import { withBuildLock } from "../build-lock.ts";
 import type { PrepareOptions } from "../engine.ts";
-import { hashSources, type KernelSources, readRequirements } from "../kernel-sources.ts";
+import { hashSources, type KernelBuildOptions, type KernelSources, readRequirements } from "../kernel-sources.ts";
 import { findPython, findUv } from "./find-programs.ts";
 import { CommandFailure, runCommand } from "./run-command.ts";
 
-export interface EnvironmentOptions {
+export interface EnvironmentOptions extends KernelBuildOptions {
   /** Where environments are kept; whoever runs the kernels must be able to read it. */
   readonly dataDir: string;
-  readonly stateDir: string;
-  /** The package's `images` directory. */
-  readonly imagesDir: string;
-  /** Requirements file with further packages. */
-  readonly requirements?: string | undefined;
-  /** Of the server; its PATH must not lead into a workspace. */
-  readonly env: Readonly<Record<string, string | undefined>>;
   /** Directory of an environment that is there already, and is used instead of making one. */
   readonly madeEnvironment?: string | undefined;
 }

@@ -4,7 +4,9 @@ import { z } from "zod";
 import { IpyboxError, messageOf } from "../../common/errors.ts";
 import { packageFile } from "../../common/package-files.ts";
 import type { Diagnosis } from "../engine-admin.ts";
-import type { Confinement, View } from "./confinement.ts";
+import { execLink } from "../link/exec-link.ts";
+import { socketLink } from "../link/socket-link.ts";
+import { type Confinement, NO_LIMITS, type View } from "./confinement.ts";
 import { settingsFor, type SrtSettings } from "./srt-settings.ts";
 import type { WrapAnswer } from "./srt-wrap.ts";
 
@@ -33,7 +35,7 @@ const ON_LINUX = process.platform === "linux";
 export class SrtConfinement implements Confinement {
   readonly engine = "srt";
   /** Its filter on Linux refuses unix sockets, but what is open already passes. */
-  readonly link = ON_LINUX ? "relay" : "socket";
+  readonly link = ON_LINUX ? execLink : socketLink;
   readonly ownNetwork = ON_LINUX;
   readonly #options: SrtOptions;
 
@@ -56,10 +58,10 @@ export class SrtConfinement implements Confinement {
       const answer = await this.#ask({ settings: settingsFor(settings, NO_VIEW, workspace) }, "/");
       if (answer.type !== "ready" && answer.type !== "command") throw unavailable(answer);
       const detail = "sandbox-runtime is there: files outside the workspace can be read, there is no network";
-      return [{ name: "walls", status: "ok", detail }];
+      return [{ name: "walls", status: "ok", detail }, NO_LIMITS];
     } catch (error) {
       const remedy = error instanceof IpyboxError ? (error.hint ?? "") : "Use --sandbox docker.";
-      return [{ name: "walls", status: "fail", detail: messageOf(error), remedy }];
+      return [{ name: "walls", status: "fail", detail: messageOf(error), remedy }, NO_LIMITS];
     }
   }
 

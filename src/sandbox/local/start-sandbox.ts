@@ -1,16 +1,12 @@
 import { userInfo } from "node:os";
 import { delimiter, dirname } from "node:path";
 import { IpyboxError, messageOf } from "../../common/errors.ts";
-import { ReleaseStack } from "../../common/lifecycle.ts";
 import type { Logger } from "../../common/logger.ts";
 import { currentProcess, identityOf } from "../../common/process-identity.ts";
-import { type SandboxPlan, type StartedSandbox, undo } from "../launcher.ts";
-import { Multiplexer } from "../link/multiplexer.ts";
-import { GatewayDock } from "../link/gateway-dock.ts";
+import { startFromHostSide } from "../host-side.ts";
+import type { SandboxPlan, StartedSandbox } from "../launcher.ts";
 import { removeRunDirectory, type RunRoot } from "../link/run-directory.ts";
-import type { Services } from "../link/services.ts";
-import { listenOn } from "../link/socket.ts";
-import { LogTail } from "../log-tail.ts";
+import type { LogTail } from "../log-tail.ts";
 import type { Confinement, View } from "./confinement.ts";
 import { type InitCommand, InitProcess } from "./init-process.ts";
 import { isOther, makePlaces, type Places, type SandboxUser } from "./places.ts";
@@ -35,45 +31,26 @@ export interface StartOptions {
   readonly logger: Logger;
 }
 
-const KEPT_LOG_CHARS = 64 * 1024;
-
-/** Makes directories and sockets, then starts init. A failure leaves nothing behind; the first error is thrown. */
-export async function startSandbox(plan: SandboxPlan, options: StartOptions): Promise<StartedSandbox> {
-  const { user, signal, logger } = options;
-  const log = new LogTail(KEPT_LOG_CHARS);
-  const stack = new ReleaseStack();
-  try {
-    const run = await options.runRoot.make(plan.id, user);
-    stack.defer(() => removeRunDirectory(run));
-    const places = await makePlaces(run, user);
+/** Makes directories, starts init over the link of the confinement, and notes that it runs. */
+export function startSandbox(plan: SandboxPlan, options: StartOptions): Promise<StartedSandbox> {
+  const { confinement, environment, packages, runRoot, user, noInet, signal, logger } = options;
+  const hostSide = { link: confinement.link, runRoot, owner: user, logger };
+  return startFromHostSide(plan, hostSide, async ({ runDirectory, dock, link, log }, stack) => {
+    const places = await makePlaces(runDirectory, user);
     stack.defer(() => removeRunDirectory(places.directory));
-    const dock = new GatewayDock({
-      mission: plan.mission,
-      onLog: (text) => log.append(text.endsWith("\n") ? text : `${text}\n`),
-      onOutput: plan.onOutput,
-      logger: logger.child({ sandbox: plan.id }),
-    });
-    const services: Services = {
-      gateway: (stream) => dock.accept(stream),
-      tools: plan.onBridgeConnection,
-      egress: plan.onEgressConnection,
-    };
-    const bySocket = options.confinement.link === "socket";
-    for (const name of ["gateway", "tools", "egress"] as const) {
-      const onConnection = bySocket ? services[name] : undefined;
-      if (onConnection) stack.use(await listenOn({ directory: run, name: `${name}.sock`, ...user, onConnection }));
-    }
     signal.throwIfAborted();
-    const paths = [`--kernels=${places.kernels}`, `--packages=${options.packages}`];
-    const link = bySocket ? `--run=${run}` : "--relay=loopback";
-    const walls = options.noInet && plan.role === "session" ? ["--no-inet"] : [];
-    const command = [options.environment.python, "-I", "-m", "ipybox_sandbox.init", link, ...paths, ...walls];
-    const confined = await options.confinement.confine(command, viewOf(plan, { places, outside: run }, options));
+    const command = [
+      ...[environment.python, "-I", "-m", "ipybox_sandbox.init"],
+      link.crossing.type === "socket" ? `--run=${runDirectory}` : "--relay=loopback",
+      ...[`--kernels=${places.kernels}`, `--packages=${packages}`],
+      ...(noInet && plan.role === "session" ? ["--no-inet"] : []),
+    ];
+    const confined = await confinement.confine(command, viewOf(plan, { places, outside: runDirectory }, options));
     signal.throwIfAborted();
     const init = await startInit(
       {
         command: confined,
-        piped: !bySocket,
+        piped: link.carry !== undefined,
         cwd: plan.spec.workspace.path,
         env: environmentOf(places, options),
         user: isOther(user) ? user : undefined,
@@ -88,15 +65,15 @@ export async function startSandbox(plan: SandboxPlan, options: StartOptions): Pr
       if (!ordered) init.kill();
       await init.ended();
     });
-    if (init.carrier) stack.use(new Multiplexer(init.carrier, { services, logger }));
+    if (init.carrier) link.carry?.(init.carrier);
     stack.use(
       await options.records.add({
         id: plan.id,
-        engine: options.confinement.engine,
+        engine: confinement.engine,
         session: plan.spec.sessionId,
         role: plan.role,
         workspace: plan.spec.workspace.path,
-        environment: options.environment.directory,
+        environment: environment.directory,
         directory: places.directory,
         startedAt: Date.now(),
         owner: currentProcess(),
@@ -105,19 +82,13 @@ export async function startSandbox(plan: SandboxPlan, options: StartOptions): Pr
     );
     return {
       exited: init.exited,
-      dock,
-      log,
       // Nothing of it is to run any further: there is no better way without a container.
       pause: async () => {
         dock[Symbol.dispose]();
         await init.ended();
       },
-      [Symbol.asyncDispose]: () => stack[Symbol.asyncDispose](),
     };
-  } catch (error) {
-    await undo(stack, logger);
-    throw error;
-  }
+  });
 }
 
 /** What a sandbox has to do with: a session the workspace, an installer the packages. */

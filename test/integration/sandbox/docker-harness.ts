@@ -42,6 +42,7 @@ export async function makeDockerUnderTest(options: Partial<DockerEngineOptions> 
     link: "socket",
     runtime: process.env["IPYBOX_RUNTIME"], // the whole suite under another one
     runtimeDir,
+    env: process.env,
     logger: silentLogger,
     ...options,
   });

@@ -162,7 +162,7 @@ function serverSource(given: { readonly runtimeDir: string }, statement: string)
   return `
     import { createDockerEngine } from "./sandbox/engines.js";
     import { silentLogger } from "./common/logger.js";
-    const engine = createDockerEngine({ ...${JSON.stringify(options)}, logger: silentLogger });
+    const engine = createDockerEngine({ ...${JSON.stringify(options)}, env: process.env, logger: silentLogger });
     const signal = new AbortController().signal;
     ${statement}
     console.log("up");

@@ -54,7 +54,9 @@ describe("an engine that does not answer", () => {
       hint: expect.stringContaining("DOCKER_HOST") as unknown,
     });
     await expect(subject.engine.reapOrphans()).rejects.toMatchObject({ code: "engine-unreachable" });
-    expect(await subject.engine.diagnose()).toMatchObject([{ name: "engine", status: "fail" }]);
+    expect(await subject.engine.diagnose({ path: "/", key: "none" })).toMatchObject([
+      { name: "engine", status: "fail" },
+    ]);
 
     await cable.mend();
     await subject.engine.prepare(quiet);

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { silentLogger } from "../../../src/common/logger.ts";
-import type { Link } from "../../../src/sandbox/docker/link.ts";
+import type { Link } from "../../../src/sandbox/link/link.ts";
 import { LinkChoice, LinkFailure, type LinkName } from "../../../src/sandbox/docker/link-choice.ts";
 
 let stateDir: string;
