@@ -1,0 +1,65 @@
+// How each engine is started here, with data of its own. Resolves to the variables that lead to it.
+import { existsSync, writeFileSync } from "node:fs";
+
+import { install, run, Unavailable } from "./place.mjs";
+
+const CONTRACT_UID = 1000;
+
+/** Rootful, or of the place's user. */
+export async function startPodman(place) {
+  install(["podman", "runc", "uidmap", "slirp4netns", "fuse-overlayfs"]);
+  const env = {
+    CONTAINERS_CONF: place.at("containers.conf"),
+    CONTAINERS_STORAGE_CONF: place.at("storage.conf"),
+    XDG_RUNTIME_DIR: place.makeDirectory("runtime"),
+  };
+  // What root may not raise, as in many a container, an engine's containers can't have: no limit above our own.
+  const limit = run("sh", ["-c", "ulimit -Hn"]).stdout.trim();
+  writeFileSync(
+    env.CONTAINERS_CONF,
+    `[containers]\ndefault_ulimits = ["nofile=${limit}:${limit}", "nproc=16384:16384"]\n[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n`,
+  );
+  writeFileSync(
+    env.CONTAINERS_STORAGE_CONF,
+    `[storage]\ndriver = "overlay"\ngraphroot = "${place.at("images")}"\nrunroot = "${place.at("containers")}"\n`,
+  );
+  const address = await place.startEngine(env, (socket) => ["podman", "system", "service", "--time=0", socket]);
+  place.giveImages(address, place.user === undefined ? [0, CONTRACT_UID] : [place.user.uid]);
+  return { DOCKER_HOST: address, ...(place.user && env) };
+}
+
+export async function startRootlessPodman(place) {
+  place.addUser();
+  return await startPodman(place);
+}
+
+export async function startRootlessDocker(place) {
+  install(["docker.io", "rootlesskit", "slirp4netns", "uidmap"]);
+  const script = "/usr/share/docker.io/contrib/dockerd-rootless.sh";
+  if (!existsSync(script)) throw new Unavailable(`there is no ${script}`);
+  place.addUser();
+  const env = {
+    XDG_RUNTIME_DIR: place.makeDirectory("runtime"),
+    DOCKERD_ROOTLESS_ROOTLESSKIT_NET: "host", // slirp4netns needs /dev/net/tun, which is not everywhere a user's
+    DOCKERD_ROOTLESS_ROOTLESSKIT_PORT_DRIVER: "none",
+  };
+  const options = ["--iptables=false", "--bridge=none", "--data-root", place.makeDirectory("data")];
+  const address = await place.startEngine(env, (socket) => ["sh", script, ...options, "--host", socket]);
+  place.giveImages(address, [0]); // as which cells run there
+  return { DOCKER_HOST: address, XDG_RUNTIME_DIR: env.XDG_RUNTIME_DIR };
+}
+
+export async function startGVisor(place) {
+  install(["docker.io", "runsc"]);
+  const runtimeArgs = ["--platform=ptrace", "--network=none", "--host-uds=open"];
+  const config = { runtimes: { runsc: { path: "runsc", runtimeArgs } } };
+  writeFileSync(place.at("daemon.json"), JSON.stringify(config));
+  const options = ["--config-file", place.at("daemon.json"), "--data-root", place.at("data")];
+  const files = ["--exec-root", place.at("exec"), "--pidfile", place.at("pid")];
+  const network = ["--bridge=none", "--iptables=false", "--ip-forward=false"];
+  // In a network namespace of its own: it would take the bridge of the machine's daemon away.
+  const daemon = ["unshare", "--net", "dockerd", ...options, ...files, ...network];
+  const address = await place.startEngine({}, (socket) => [...daemon, "--host", socket]);
+  place.giveImages(address, [0, CONTRACT_UID]);
+  return { DOCKER_HOST: address, IPYBOX_RUNTIME: "runsc" };
+}

@@ -1,0 +1,176 @@
+// What a row of the matrix gets of this machine, and what takes it all away again.
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  watch,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+
+export const ROOT = join(import.meta.dirname, "../..");
+
+/** Why a row can't run here; anything else that is thrown is a bug of these scripts. */
+export class Unavailable extends Error {}
+
+/** A directory, a user and an engine of a row's own. */
+export class Place {
+  directory = mkdtempSync(join(tmpdir(), "test-matrix-"));
+  /** Whose engine it is; root's if undefined. */
+  user = undefined;
+  #processes = [];
+
+  /** A new user, to whom the directory belongs from here on. */
+  addUser() {
+    const name = `ipybox-matrix-${process.pid}`;
+    if (process.getuid() !== 0) throw new Unavailable("only root can act as another user");
+    const { status, stderr } = run("useradd", ["--create-home", "--shell", "/bin/sh", name]);
+    if (status !== 0) throw new Unavailable(`the user ${name} can't be made: ${stderr.trim()}`);
+    this.user = { name, uid: Number(run("id", ["-u", name]).stdout) };
+    run("chown", [`${name}:`, this.directory]);
+  }
+
+  /** A path in the directory. */
+  at(name) {
+    return join(this.directory, name);
+  }
+
+  makeDirectory(name) {
+    mkdirSync(this.at(name), { mode: 0o700 });
+    if (this.user !== undefined) run("chown", [`${this.user.name}:`, this.at(name)]);
+    return this.at(name);
+  }
+
+  /** A command line of the row's user, in an environment without root's variables. */
+  command(env, ...words) {
+    if (this.user === undefined) return words;
+    const kept = Object.entries(process.env).filter(([name]) => /CERT|CA_BUNDLE|_proxy$/i.test(name));
+    const variables = { PATH: process.env.PATH, HOME: `/home/${this.user.name}`, ...Object.fromEntries(kept), ...env };
+    const settings = Object.entries(variables).map(([name, value]) => `${name}=${value}`);
+    return ["runuser", "-u", this.user.name, "--", "env", "-i", ...settings, ...words];
+  }
+
+  /** Starts an engine and resolves to its address when its socket is there. `toCommand` is given the address. */
+  async startEngine(env, toCommand) {
+    const path = this.at("engine.sock");
+    const [program, ...args] = this.command(env, ...toCommand(`unix://${path}`));
+    const child = spawn(program, args, {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, ...env },
+      detached: true,
+    });
+    this.#processes.push(child);
+    const log = [];
+    for (const stream of [child.stdout, child.stderr])
+      stream.on("data", (chunk) => void log.splice(0, log.length - 50, String(chunk)));
+    await new Promise((resolve, reject) => {
+      const watcher = watch(dirname(path), () => existsSync(path) && settle(resolve));
+      const settle = (then) => (watcher.close(), then());
+      child.once("exit", () =>
+        settle(() => reject(new Unavailable(log.join("").trim().split("\n").at(-1) ?? program))),
+      );
+    });
+    return `unix://${path}`;
+  }
+
+  /** Gives the engine the kernel images for these owners of workspaces, built by this machine's Docker. */
+  giveImages(address, uids) {
+    const tags = uids.map((uid) => kernelImageFor(uid, this.at(`workspace-of-${uid}`)));
+    const socket = address.slice("unix://".length);
+    const copy =
+      'docker save "$@" | curl -sSf --unix-socket "$0" -H "Content-Type: application/x-tar" -T - -o /dev/null -X POST http://engine/images/load';
+    const { status, stderr } = run("bash", ["-o", "pipefail", "-c", copy, socket, ...tags]);
+    if (status !== 0) throw new Unavailable(`the engine takes no image: ${stderr.trim()}`);
+  }
+
+  /** A checkout that belongs to the row's user, with a Python that this user can reach. */
+  copyCheckout() {
+    if (this.user === undefined) return ROOT;
+    install(["python3-venv"]);
+    const target = this.at("checkout");
+    const left = new Set([".git", ".venv", "reports"]);
+    cpSync(ROOT, target, {
+      recursive: true,
+      verbatimSymlinks: true,
+      filter: (path) => !left.has(path.split("/").at(-1)),
+    });
+    run("chown", ["-R", `${this.user.name}:`, target]);
+    const [program, ...args] = this.command(
+      { PYTHON: "/usr/bin/python3" },
+      ...["bash", join(target, "images/kernel/make-venv.sh"), join(target, "images/kernel/.venv")],
+    );
+    const { status, stderr } = run(program, args);
+    if (status !== 0) throw new Error(`no Python for ${this.user.name}: ${stderr}`);
+    return target;
+  }
+
+  /** Ends what was started, and removes what was made. */
+  async remove() {
+    for (const child of this.#processes) await end(child);
+    if (this.user !== undefined) {
+      for (let left = processesOf(this.user.uid); left.length > 0; left = processesOf(this.user.uid))
+        run("kill", ["-KILL", ...left]);
+      run("userdel", ["--remove", this.user.name]);
+    }
+    // What engines leave mounted, deepest first.
+    const mounts = readFileSync("/proc/mounts", "utf8")
+      .split("\n")
+      .map((line) => line.split(" ")[1] ?? "");
+    for (const mount of mounts.filter((path) => path.startsWith(`${this.directory}/`)).reverse())
+      run("umount", ["-l", mount]);
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** Installs Debian's packages where they are missing. */
+export function install(packages) {
+  const missing = packages.filter((name) => run("dpkg", ["-s", name]).status !== 0);
+  if (missing.length === 0) return;
+  if (process.getuid() !== 0) throw new Unavailable(`only root can install ${missing.join(", ")}`);
+  run("apt-get", ["update", "-qq"]);
+  const { status, stderr } = run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", ...missing]);
+  if (status !== 0)
+    throw new Unavailable(`${missing.join(", ")} can't be installed: ${stderr.trim().split("\n").at(-1)}`);
+}
+
+/** Runs a program to its end. */
+export function run(program, args, env = {}) {
+  const variables = { ...process.env, DEBIAN_FRONTEND: "noninteractive", ...env };
+  return spawnSync(program, args, { encoding: "utf8", env: variables, maxBuffer: 2 ** 26 });
+}
+
+function kernelImageFor(uid, workspace) {
+  mkdirSync(workspace);
+  run("chown", [`${uid}:${uid}`, workspace]);
+  const build = run(process.execPath, [join(ROOT, "dist/cli/main.js"), "build"], { IPYBOX_WORKSPACE: workspace });
+  if (build.status !== 0) throw new Error(`no kernel image: ${build.stderr}`);
+  return build.stdout.trim();
+}
+
+async function end(child) {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = once(child, "exit");
+  process.kill(-child.pid, "SIGTERM"); // its helpers too
+  await ended;
+}
+
+function processesOf(uid) {
+  return readdirSync("/proc").filter((name) => {
+    try {
+      return (
+        /^\d+$/.test(name) &&
+        statSync(`/proc/${name}`).uid === uid &&
+        !/^\S+ \(.*\) Z/.test(readFileSync(`/proc/${name}/stat`, "utf8"))
+      );
+    } catch {
+      return false; // it has ended meanwhile
+    }
+  });
+}
