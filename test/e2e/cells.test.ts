@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 
 import { describe, expect } from "vitest";
@@ -131,17 +131,15 @@ describe("a cell that is stopped", () => {
 
   test.for([
     ["an exit", "import os\nos._exit(3)", "exit code 3"],
-    // Nobody can flush there: it crashes when its words have been heard.
-    [
-      "a segmentation fault",
-      "import ctypes, os\nwhile not os.path.exists('heard'): pass\nctypes.string_at(0)",
-      "SIGSEGV",
-    ],
-  ] as const)("answers %s of its kernel with the cause", async ([, code, cause], { client }) => {
-    const onProgress = () => writeFileSync(join(client.workspace, "heard"), "");
-    const result = await client.cell(`print('last words', flush=True)\n${code}`, {}, { onProgress });
+    ["a segmentation fault", "import ctypes\nctypes.string_at(0)", "SIGSEGV"],
+    ["a kill", "import os\nos.kill(os.getpid(), 9)", "SIGKILL"],
+  ] as const)("answers %s of its kernel with the cause and all its output", async ([, code, cause], { client }) => {
+    const result = await client.cell(`for i in range(5000): print(i)\nprint('last words', end='')\n${code}`, {
+      max_output_chars: 100_000,
+    });
+    const lines = Array.from({ length: 5000 }, (_, i) => `${i}\n`).join("");
     expect(textOf(result)).toBe(
-      `last words\n[The kernel died (${cause}); a new kernel is running; variables and imports are lost]`,
+      `${lines}last words\n[The kernel died (${cause}); a new kernel is running; variables and imports are lost]`,
     );
     expect(metaOf(result)).toMatchObject({ status: "died", stateKept: false });
     expect(await client.text("1 + 1")).toBe("2");

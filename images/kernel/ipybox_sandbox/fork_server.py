@@ -1,9 +1,9 @@
 """Forks kernels in milliseconds from a process that has imported what every kernel needs.
 
 Talks to the gateway over a socket, one JSON object a line. Requests: `{"start": id, "connectionFile", "env", "cwd"}`,
-`{"interrupt": id}`, `{"kill": id}`. Events: `{"ready": id}` when a kernel has bound its sockets, and
-`{"exited": id, "cause"}` when its whole tree is gone; a kernel that could not start has exited without having been
-ready. Single-threaded, since it forks.
+`{"interrupt": id}`, `{"kill": id}`. Events: `{"ready": id}` when a kernel has bound its sockets, `{"interrupted": id}`
+when it has been sent the signal, and `{"exited": id, "cause"}` when its whole tree is gone; a kernel that could not
+start has exited without having been ready. Single-threaded, since it forks.
 """
 
 from __future__ import annotations
@@ -119,8 +119,10 @@ class ForkServer:
             pass  # it has ended meanwhile, which the gateway is told
         elif "kill" in message:
             self._end(tree, {"type": "signal", "signal": "SIGKILL"})
-        elif tree.kernel is not None:
-            _interrupt(tree.kernel)
+        else:
+            if tree.kernel is not None:
+                _interrupt(tree.kernel)
+            self._send({"interrupted": tree.kernel_id})
 
     def _start(self, kernel_id: str, order: KernelOrder) -> None:
         if os.getppid() in self._roots and not self._helpers:  # before the first kernel, none is an orphan

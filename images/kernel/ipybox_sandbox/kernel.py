@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterable
@@ -112,16 +111,6 @@ def _set_up_shell(app: SandboxKernelApp, watched: Iterable[str]) -> None:
     shell.events.register("post_run_cell", lambda *_: shell.forget_old_input())
     if _exists("ipybox_sandbox.magics"):
         shell.extension_manager.load_extension("ipybox_sandbox.magics")
-    real_exit = os._exit
-    kernel_pid = os.getpid()
-
-    def exit_with_output(status: int) -> NoReturn:
-        """What a cell printed before `os._exit` arrives."""
-        if os.getpid() == kernel_pid and threading.current_thread() is threading.main_thread():
-            app.close()
-        real_exit(status)
-
-    os._exit = exit_with_output
 
 
 class _ImportCaches:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import linecache
 import os
 import signal
@@ -10,21 +9,19 @@ import subprocess
 import warnings
 from typing import Any, NoReturn
 
-import zmq
 from ipykernel.compiler import XCachingCompiler
 from ipykernel.displayhook import ZMQShellDisplayHook
 from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core.error import StdinNotImplementedError
-from jupyter_client.jsonutil import json_default
-from jupyter_client.session import json_packer
 from tornado.ioloop import IOLoop
 from traitlets import Type
 from traitlets.config import Config
 
 from ipybox_sandbox import process
-from ipybox_sandbox.output import CapturedStream, OutputThread
+from ipybox_sandbox.output import CapturedStream, OutputPipe
+from ipybox_sandbox.output_frames import pack_json
 
 _CONFIG = Config(
     {
@@ -34,18 +31,9 @@ _CONFIG = Config(
         "InteractiveShell": {"colors": "nocolor"},
         "InteractiveShellApp": {"ignore_cwd": True},
         "IPCompleter": {"use_jedi": False},
-        "Session": {"packer": f"{__name__}.pack_json"},
+        "Session": {"packer": f"{pack_json.__module__}.{pack_json.__name__}"},
     }
 )
-
-
-def pack_json(message: Any) -> bytes:
-    """JSON as Jupyter packs it, also with half a surrogate pair in it, which UTF-8 has no bytes for: it is escaped."""
-    try:
-        packed: bytes = json_packer(message)
-    except UnicodeEncodeError:
-        packed = json.dumps(message, default=json_default, allow_nan=False).encode()
-    return packed
 
 
 KEPT_CELLS = 10_000
@@ -128,22 +116,9 @@ class SandboxKernelApp(IPKernelApp):
         # 1 stands for a parent that is not to be watched: the subreaper takes care.
         super().__init__(config=_CONFIG, parent_handle=1, **traits)
 
-    def _bind_socket(self, s: Any, port: int) -> int:
-        # At the default of 1,000 messages ZeroMQ drops output, and once the idle state with it.
-        s.sndhwm = 0
-        s.rcvhwm = 0
-        bound: int = super()._bind_socket(s, port)
-        return bound
-
     def init_iopub(self, context: Any) -> None:
-        socket = context.socket(zmq.XPUB)
-        socket.linger = 1000
-        socket.xpub_verbose = True  # greets every subscriber, not only the first; the gateway waits for it
-        self.iopub_port = self._bind_socket(socket, self.iopub_port)
         self.configure_tornado_logger()
-        self.iopub_thread = OutputThread(socket, self.session)
-        self.iopub_thread.start()
-        self.iopub_socket = self.iopub_thread.background_socket
+        self.iopub_thread = self.iopub_socket = OutputPipe(f"{self.abs_connection_file}.output")
 
     def start(self) -> None:
         _wake_on_signals(IOLoop.current())

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import EntryPoint
 from typing import Any
 
-import zmq.asyncio
 from jupyter_client.ioloop import AsyncIOLoopKernelManager
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 from jupyter_client.provisioning import KernelProvisionerBase, KernelProvisionerFactory
@@ -18,7 +20,10 @@ from jupyter_server._tz import utcnow
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from kernel_gateway.services.kernels.manager import SeedingMappingKernelManager
 from tornado.iostream import IOStream, StreamClosedError
+from tornado.websocket import WebSocketClosedError
 from traitlets import default
+
+from ipybox_sandbox.published import PublishedOutput, Subscription
 
 KERNEL_NAME = "ipybox"
 _MAX_EVENT_BYTES = 64 * 1024
@@ -34,6 +39,7 @@ class KernelProcess:
     def __init__(self) -> None:
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.exited: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self.interrupts: deque[asyncio.Future[None]] = deque()
 
 
 class ForkServerClient:
@@ -55,6 +61,8 @@ class ForkServerClient:
             if "ready" in event:
                 kernel = self._kernels[event["ready"]]
                 kernel.ready.set_result(None)
+            elif "interrupted" in event:
+                self._kernels[event["interrupted"]].interrupts.popleft().set_result(None)
             else:
                 kernel = self._kernels.pop(event["exited"])
                 kernel.exited.set_result(event["cause"])
@@ -72,8 +80,12 @@ class ForkServerClient:
         await kernel.ready
         return kernel
 
-    def interrupt(self, kernel_id: str) -> None:
+    async def interrupt(self, kernel: KernelProcess, kernel_id: str) -> None:
+        """Resolves when the signal has been sent, so that it can't hit what the kernel is asked for next."""
+        interrupt: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        kernel.interrupts.append(interrupt)
         self._send({"interrupt": kernel_id})
+        await asyncio.wait((interrupt, kernel.exited), return_when=asyncio.FIRST_COMPLETED)
 
     def kill(self, kernel_id: str) -> None:
         self._send({"kill": kernel_id})
@@ -86,6 +98,7 @@ class ForkProvisioner(KernelProvisionerBase):
     """Gives Jupyter's kernel manager a kernel of the fork server where it expects a process of its own."""
 
     process: KernelProcess | None = None
+    output: PublishedOutput | None = None
 
     @property
     def has_process(self) -> bool:
@@ -101,8 +114,8 @@ class ForkProvisioner(KernelProvisionerBase):
         return 0
 
     async def send_signal(self, signum: int) -> None:
-        if signum == signal.SIGINT:
-            self._server.interrupt(self.kernel_id)
+        if self.process is not None and signum == signal.SIGINT:
+            await self._server.interrupt(self.process, self.kernel_id)
         else:
             await self.kill()
 
@@ -115,7 +128,8 @@ class ForkProvisioner(KernelProvisionerBase):
         await self.kill(restart)
 
     async def cleanup(self, restart: bool = False) -> None:
-        """Nothing is held beyond the process."""
+        if self.output is not None:
+            self.output.finish()
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         manager = self.parent
@@ -124,9 +138,16 @@ class ForkProvisioner(KernelProvisionerBase):
         return {"cmd": [], "env": kwargs["env"], "cwd": kwargs["cwd"]}
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> dict[str, Any]:
-        self.process = await self._server.start(
-            self.kernel_id, self.parent.connection_file, kwargs["env"], kwargs["cwd"]
-        )
+        connection_file = self.parent.connection_file
+        path = f"{connection_file}.output"
+        self.output = PublishedOutput(path)
+        try:
+            self.process = await self._server.start(self.kernel_id, connection_file, kwargs["env"], kwargs["cwd"])
+        except KernelStartError:
+            self.output.finish()
+            raise
+        finally:
+            os.unlink(path)  # the kernel has opened it, and nobody else is to
         return self.connection_info
 
     @property
@@ -145,6 +166,10 @@ class SandboxKernelManager(AsyncIOLoopKernelManager):
         if not self.shutting_down:
             await super()._async_interrupt_kernel()
 
+    def connect_iopub(self, identity: bytes | None = None) -> Subscription:
+        subscription: Subscription = self.provisioner.output.subscribe()
+        return subscription
+
 
 class SandboxKernels(SeedingMappingKernelManager):
     """All kernels of the sandbox."""
@@ -157,13 +182,6 @@ class SandboxKernels(SeedingMappingKernelManager):
     @default("buffer_offline_messages")
     def _default_buffer_offline_messages(self) -> bool:
         return False
-
-    @default("context")
-    def _context_default(self) -> zmq.asyncio.Context:
-        context = zmq.asyncio.Context()
-        context.sndhwm = 0  # at the default of 1,000 messages ZeroMQ drops output, and once the idle state with it
-        context.rcvhwm = 0
-        return context
 
     def start_watching_activity(self, kernel_id: str) -> None:
         """Nobody asks for it, and it would parse all output a second time."""
@@ -184,12 +202,11 @@ class SandboxKernels(SeedingMappingKernelManager):
 
 
 class KernelConnection(ZMQChannelsWebsocketConnection):
-    """A WebSocket to a kernel. Requests wait until the subscription holds, so that no output can be missed."""
+    """A WebSocket to a kernel, which is there already: its sockets are bound, and its output waits to be read."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.limit_rate = False
-        self._held: list[Any] | None = []
 
     @classmethod
     def close_those_of(cls, kernel_id: str) -> None:
@@ -201,39 +218,29 @@ class KernelConnection(ZMQChannelsWebsocketConnection):
                 connection.websocket_handler.close(1000, "the kernel has ended")
 
     async def prepare(self) -> None:
-        """The kernel's sockets are bound, so there is nothing to wait for."""
         await self._register_session()
         self.session.key = self.kernel_manager.session.key
 
-    def connect(self) -> asyncio.Future[None] | None:
-        connected = super().connect()
-        if connected is not None:
-            connected.add_done_callback(self._release)
-        return connected
-
     def nudge(self) -> asyncio.Future[None]:
-        """Resolves when the kernel has greeted the new subscriber, which it does by itself."""
-        subscribed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        iopub = self.channels["iopub"]
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ready.set_result(None)
+        return ready
 
-        def on_welcome(_: Any) -> None:
-            iopub.stop_on_recv()
-            if not subscribed.done():
-                subscribed.set_result(None)
+    def handle_outgoing_message(self, stream: Any, outgoing_msg: list[Any]) -> None:
+        if stream.channel != "iopub":
+            self.channels["iopub"].hurry()
+        super().handle_outgoing_message(stream, outgoing_msg)
 
-        iopub.on_recv(on_welcome)
-        return subscribed
+    @property
+    def write_message(self) -> Callable[..., None]:
+        return self._write_message
 
-    def handle_incoming_message(self, incoming_msg: Any) -> None:
-        if self._held is None:
-            super().handle_incoming_message(incoming_msg)
-        else:
-            self._held.append(incoming_msg)
-
-    def _release(self, _: Any) -> None:
-        held, self._held = self._held or [], None
-        for message in held:
-            super().handle_incoming_message(message)
+    def _write_message(self, message: bytes, binary: bool) -> None:
+        iopub = self.channels.get("iopub")
+        with suppress(WebSocketClosedError):
+            sent = self.websocket_handler.write_message(message, binary=binary)
+            if iopub is not None:
+                iopub.await_sent(len(message), sent)
 
 
 class OneKernelSpec(KernelSpecManager):

@@ -28,6 +28,12 @@ def test_a_kernel_that_crashes_is_told_of_with_its_signal(sandbox: Sandbox) -> N
     assert event["cause"] == {"type": "signal", "signal": "SIGSEGV"}
 
 
+def test_nothing_that_was_written_before_a_kill_is_lost(sandbox: Sandbox) -> None:
+    lines = "for i in range(20_000): print(i)\nprint('x' * 3_000_000)\nprint('no line', end='')\n"
+    _, text = _end_by(sandbox, f"{lines}display(1)\nimport os; os.kill(os.getpid(), {int(signal.SIGKILL)})")
+    assert text == "".join(f"{i}\n" for i in range(20_000)) + "x" * 3_000_000 + "\nno line1"
+
+
 def test_quitting_ends_the_kernel_with_code_0(sandbox: Sandbox) -> None:
     event, _ = _end_by(sandbox, "quit()")
     assert event["cause"] == {"type": "exit", "code": 0}

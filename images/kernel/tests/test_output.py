@@ -1,34 +1,134 @@
-"""The publishing thread of a kernel."""
+"""The pipe that carries what a kernel publishes."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
 import threading
+from pathlib import Path
 
-import zmq
-from jupyter_client.session import Session
+import pytest
 
-from ipybox_sandbox.output import OutputThread
+from ipybox_sandbox.output_frames import FrameReader, FrameWriter, Message, Text
+from ipybox_sandbox.published import MAX_UNSENT_BYTES, PublishedOutput, Subscription
 
 
-def test_a_subscriber_that_arrives_while_the_thread_is_busy_sending_is_greeted() -> None:
-    with zmq.Context() as context, context.socket(zmq.XPUB) as publisher, context.socket(zmq.SUB) as subscriber:
-        publisher.xpub_verbose = True
-        publisher.bind("inproc://iopub")
-        thread = OutputThread(publisher, Session(key=b""))
-        thread.start()
-        is_busy = threading.Event()
+class Pipe:
+    def __init__(self) -> None:
+        self.reading, writing = os.pipe()
+        self.writer = FrameWriter(writing)
+        self._writing = writing
 
-        def be_busy() -> None:
-            is_busy.set()
-            publisher.poll(10_000)  # until the subscription is there; takes the descriptor's signal, as a send can
-            thread._really_send([b"topic", b"message"])
+    def read_all(self, *writers: threading.Thread) -> list[Text | Message]:
+        """What the threads write."""
+        reader = FrameReader()
+        for thread in writers:
+            thread.start()
+        closing = threading.Thread(target=self._close_after, args=(writers,))
+        closing.start()
+        items = [item for data in iter(lambda: os.read(self.reading, 1000), b"") for item in reader.feed(data)]
+        closing.join()
+        os.close(self.reading)
+        return items
 
-        thread.schedule(be_busy)
-        is_busy.wait()
-        subscriber.connect("inproc://iopub")
-        subscriber.subscribe(b"")
-        heard = b""
-        while b"iopub_welcome" not in heard:
-            assert subscriber.poll(10_000), "not greeted"
-            heard = b"".join(subscriber.recv_multipart())
-        thread.stop()
+    def _close_after(self, writers: tuple[threading.Thread, ...]) -> None:
+        for thread in writers:
+            thread.join()
+        os.close(self._writing)
+
+
+@pytest.fixture
+def pipe() -> Pipe:
+    return Pipe()
+
+
+def test_messages_and_text_of_several_threads_arrive_whole_and_in_the_order_of_each(pipe: Pipe) -> None:
+    message = [b"topic", b"x" * 50_000, b"", memoryview(b"end")]
+
+    def write(stream: str) -> None:
+        for number in range(50):
+            pipe.writer.write_text(stream, "cell", f"{number} ä\ud800" + "y" * 5_000 + "\n")
+            pipe.writer.write_message(message)
+
+    items = pipe.read_all(*(threading.Thread(target=write, args=(stream,)) for stream in ("stdout", "stderr")))
+    expected = "".join(f"{number} ä\ud800" + "y" * 5_000 + "\n" for number in range(50))
+    for stream in ("stdout", "stderr"):
+        texts = [item for item in items if isinstance(item, Text) and item.stream == stream]
+        assert "".join(item.text for item in texts) == expected
+        assert {item.parent for item in texts} == {"cell"}
+    assert [item for item in items if isinstance(item, list)] == [[bytes(part) for part in message]] * 100
+
+
+def test_text_in_a_row_is_one_but_for_another_stream_or_another_cell(pipe: Pipe) -> None:
+    def write() -> None:
+        for stream, parent, text in (("stdout", "1", "a"), ("stdout", "1", "b"), ("stderr", "1", "c")):
+            pipe.writer.write_text(stream, parent, text)
+        pipe.writer.write_text("stderr", "2", "d")
+
+    items = pipe.read_all(threading.Thread(target=write))
+    assert items == [Text("stdout", "1", "ab"), Text("stderr", "1", "c"), Text("stderr", "2", "d")]
+
+
+def test_a_message_that_an_interrupt_cut_short_is_dropped_and_the_next_arrives(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_write = os.write
+    calls = iter(range(100))
+
+    def write(descriptor: int, data: bytes) -> int:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return real_write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(KeyboardInterrupt):
+        pipe.writer.write_message([b"x" * 20_000])
+    pipe.writer.write_message([b"next"])
+    assert pipe.read_all() == [[b"next"]]
+
+
+def test_who_writes_waits_for_a_listener_that_does_not_keep_up(tmp_path: Path) -> None:
+    path = str(tmp_path / "output")
+    written = 4 * MAX_UNSENT_BYTES
+
+    async def listen() -> int:
+        output = PublishedOutput(path)
+        writer = FrameWriter(os.open(path, os.O_WRONLY))
+        heard = 0
+        full = asyncio.Event()
+        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def hear(listener: Subscription, message: Message) -> None:
+            nonlocal heard
+            heard += len(json.loads(message[-1])["text"])
+            listener.await_sent(len(message[-1]), sent)
+            if listener.unsent_bytes > MAX_UNSENT_BYTES:
+                full.set()
+
+        output.subscribe().on_recv_stream(hear)
+        thread = asyncio.to_thread(writer.write_text, "stdout", "cell", "x" * written)
+        writing = asyncio.ensure_future(thread)
+        await full.wait()
+        assert heard < 2 * MAX_UNSENT_BYTES and not writing.done()
+        sent.set_result(None)
+        await writing
+        output.finish()
+        return heard
+
+    assert asyncio.run(listen()) == written
+
+
+def test_what_makes_no_sense_ends_the_output(tmp_path: Path) -> None:
+    async def listen() -> list[Message]:
+        path = str(tmp_path / "output")
+        output = PublishedOutput(path)
+        descriptor = os.open(path, os.O_WRONLY)
+        heard: list[Message] = []
+        output.subscribe().on_recv_stream(lambda _, message: heard.append(message))
+        FrameWriter(descriptor).write_message([b"before"])
+        os.write(descriptor, b"\xff" + bytes(6))
+        output.finish()
+        return heard
+
+    assert asyncio.run(listen()) == [[b"before"]]

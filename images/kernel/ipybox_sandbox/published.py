@@ -1,0 +1,171 @@
+"""What a kernel publishes, read by the gateway from the kernel's pipe and handed to whoever is connected to it."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+from jupyter_client.session import DELIM, Session
+from tornado.log import app_log
+
+from ipybox_sandbox.output_frames import FrameReader, Message, Text, pack_json
+
+MAX_UNSENT_BYTES = 4 * 1024 * 1024
+"""Under way to one listener, beyond which nothing is read: the pipe fills, and the kernel waits."""
+_REST_SECONDS = 0.002
+"""Between two readings of many short texts: to wake a reader costs more than to write."""
+_PIPE_BYTES = 256 * 1024
+"""What a fast writer fills meanwhile."""
+_READ_BYTES = 1024 * 1024
+
+
+class PublishedOutput:
+    """The reading end of one kernel's pipe. Nothing is read while nobody listens, or somebody does not keep up."""
+
+    def __init__(self, path: str) -> None:
+        os.mkfifo(path, 0o600)
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        _enlarge(self._descriptor)
+        self._frames = FrameReader()
+        self._session = Session(key=b"")
+        self._listeners: set[Subscription] = set()
+        self._is_open = True
+        self._is_reading = False
+        self._only_text_at = -math.inf
+        self._rest: asyncio.TimerHandle | None = None
+
+    def subscribe(self) -> Subscription:
+        return Subscription(self)
+
+    def attach(self, listener: Subscription) -> None:
+        self._listeners.add(listener)
+        self.pace()
+
+    def detach(self, listener: Subscription) -> None:
+        self._listeners.discard(listener)
+        self.pace()
+
+    def pace(self) -> None:
+        """Reads on, or does not."""
+        keep_up = all(listener.unsent_bytes <= MAX_UNSENT_BYTES for listener in self._listeners)
+        wanted = self._is_open and bool(self._listeners) and keep_up and self._rest is None
+        if wanted and not self._is_reading:
+            asyncio.get_running_loop().add_reader(self._descriptor, self._read)
+        elif self._is_reading and not wanted:
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+        self._is_reading = wanted
+
+    def hurry(self) -> None:
+        """Ends a rest: the kernel has answered, and what it wrote before is waited for."""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+            self.pace()
+
+    def finish(self) -> None:
+        """The kernel has ended: hands over what it had written. Twice is the same as once."""
+        while self._is_open and self._read():
+            pass
+        self._close()
+
+    def _read(self) -> bool:
+        """Whether there may be more."""
+        try:
+            data = os.read(self._descriptor, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        try:
+            only_text = True
+            for item in self._frames.feed(data):
+                self._publish(self._to_message(item) if isinstance(item, Text) else item)
+                only_text = only_text and isinstance(item, Text)
+            self._rest_in_burst(only_text)
+        except Exception:
+            # A cell wrote to the kernel's own descriptor: nobody can know where the next frame begins.
+            app_log.exception("the output of a kernel makes no sense")
+            data = b""
+        if not data:
+            self._close()
+        return bool(data)
+
+    def _rest_in_burst(self, only_text: bool) -> None:
+        loop = asyncio.get_running_loop()
+        if only_text and loop.time() - self._only_text_at < _REST_SECONDS and self._rest is None:
+            self._rest = loop.call_later(_REST_SECONDS, self.hurry)
+            self.pace()
+        self._only_text_at = loop.time() if only_text else -math.inf
+
+    def _publish(self, message: Message) -> None:
+        for listener in list(self._listeners):
+            listener.hear(message)
+
+    def _to_message(self, text: Text) -> Message:
+        header = self._session.msg_header("stream")
+        content = {"name": text.stream, "text": text.text}
+        return [DELIM, b"", *map(pack_json, (header, {"msg_id": text.parent}, {}, content))]
+
+    def _close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self.hurry()
+            self.pace()
+            os.close(self._descriptor)
+
+
+def _enlarge(pipe: int) -> None:
+    try:
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    except (AttributeError, OSError):
+        pass  # not Linux, or the user has many pipes: it is slower with the usual size
+
+
+class Subscription:
+    """One connection's share, in the shape of a ZMQStream as far as Jupyter's server uses one."""
+
+    channel = "iopub"
+
+    def __init__(self, output: PublishedOutput) -> None:
+        self._output = output
+        self._callback: Callable[[Subscription, Message], Any] | None = None
+        self._is_closed = False
+        self.unsent_bytes = 0
+
+    def on_recv_stream(self, callback: Callable[[Subscription, Message], Any]) -> None:
+        self._callback = callback
+        self._output.attach(self)
+
+    def on_recv(self, callback: None) -> None:
+        self._output.detach(self)
+
+    def hear(self, message: Message) -> None:
+        if self._callback is not None:
+            self._callback(self, message)
+
+    def await_sent(self, size: int, sent: asyncio.Future[None]) -> None:
+        """So many bytes are under way to the listener, until `sent` is done."""
+
+        def on_sent(_: asyncio.Future[None]) -> None:
+            self.unsent_bytes -= size
+            self._output.pace()
+
+        self.unsent_bytes += size
+        self._output.pace()
+        sent.add_done_callback(on_sent)
+
+    def hurry(self) -> None:
+        self._output.hurry()
+
+    def flush(self) -> None:
+        """The kernel has ended."""
+        self._output.finish()
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._output.detach(self)
+
+    def closed(self) -> bool:
+        return self._is_closed
