@@ -2,7 +2,9 @@ import { z } from "zod";
 import { IpyboxError } from "../common/errors.ts";
 
 const DEFAULT_CONNECT_TIMEOUT_S = 30;
-const timeout = z.number().positive().max(3600).default(DEFAULT_CONNECT_TIMEOUT_S);
+/** Some clients send numbers as text. */
+const toNumber = (value: unknown) => (typeof value === "string" && /^\d+(\.\d+)?$/.test(value) ? Number(value) : value);
+const timeout = z.preprocess(toNumber, z.number().positive().max(3600)).default(DEFAULT_CONNECT_TIMEOUT_S);
 
 const stdioParams = z.strictObject({
   type: z.literal("stdio").default("stdio"),

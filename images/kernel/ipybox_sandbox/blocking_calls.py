@@ -100,7 +100,7 @@ class _Connection:
                 answered = answer.get("id")
                 if answered == request_id or (answered is None and "error" in answer):  # or it was not even read
                     return answer
-        except OSError:
+        except ConnectionError:  # no other OSError: the cell's own timeouts by signal are TimeoutErrors
             raise connection_ended() from None
 
     def give_up(self) -> None:

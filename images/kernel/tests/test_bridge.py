@@ -348,6 +348,20 @@ def test_an_interrupt_ends_the_call_at_the_host_and_the_next_call_works(host: Ho
     assert "echo" in bridge.call("s", "t", {})
 
 
+def test_what_a_signal_handler_raises_arrives_as_it_is(host: Host) -> None:
+    def ring(*_: object) -> None:
+        raise TimeoutError("my own")
+
+    host.handler = lambda peer, request: os.kill(os.getpid(), signal.SIGALRM)
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with pytest.raises(TimeoutError, match="my own"):
+            bridge.call("s", "slow", {})
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    host.ended.get(timeout=5)
+
+
 def test_an_interrupt_ends_the_call_also_where_a_forked_child_has_its_connection(host: Host) -> None:
     children: list[int] = []
     release, held = os.pipe()

@@ -26,11 +26,16 @@ describe("server parameters", () => {
     [{ command: "x", args: [1] }, "args"],
     [{ command: "x", env: { A: 1 } }, "env"],
     [{ command: "x", timeout: 0 }, "timeout"],
+    [{ command: "x", timeout: "soon" }, "timeout"],
     [{ command: "x", type: "http" }, "type"],
     [{ url: "http://x", type: "websocket" }, "type"],
   ])("%j are refused, naming %s", (input, named) => {
     expect(() => parse(input)).toThrow(named);
     expect(() => parse(input)).toThrow(expect.objectContaining({ code: "invalid-server-params" }));
+  });
+
+  test("may have a timeout that a client sent as text", () => {
+    expect(parse({ command: "x", timeout: "2.5" }).params).toMatchObject({ timeout: 2.5 });
   });
 
   test("with unknown keys are a warning in another client's file", () => {

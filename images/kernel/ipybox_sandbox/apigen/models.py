@@ -144,7 +144,8 @@ class _Printer:
         fields = [_field_source(name, self._type(types[name]), spec.fields[name]) for name in spec.fields]
         if spec.types_extra:
             # pydantic's own name for them; with `init=False` type checkers don't take it for an argument.
-            fields.append(f"__pydantic_extra__: {self._type(types[EXTRA_VALUES])} = Field(init=False)")
+            extra = f"__pydantic_extra__: {self._type(types[EXTRA_VALUES])} = Field(init=False)"
+            fields.append(f"{extra}  # pyright: ignore[reportIncompatibleVariableOverride]")
         documentation = [docstring(spec.description, indent="    "), ""] if spec.description else []
         body = [*documentation, config, *([""] if fields else []), *fields]
         return "\n".join([f"class {class_name}(BaseModel):", *(f"    {line}" if line else "" for line in body)])
