@@ -7,6 +7,7 @@
 set -euo pipefail
 die() { printf '%s\n' "$@" >&2; exit 1; }
 usage() { sed -n '2,6s/^# //p' "$0"; }
+wrong() { printf '%s\n' "$1" >&2; usage >&2; exit 2; }
 
 tag=ipybox
 base=debian:trixie-slim
@@ -15,13 +16,14 @@ while getopts ':t:b:d:h' flag; do
   case "$flag" in
     t) tag=$OPTARG ;;
     b) base=$OPTARG ;;
-    d) requirements=$(realpath "$OPTARG") ;;
+    d) [ -f "$OPTARG" ] || wrong "-d: there is no file $OPTARG"; requirements=$(realpath "$OPTARG") ;;
     h) usage; exit 0 ;;
-    *) usage >&2; exit 2 ;;
+    :) wrong "-$OPTARG needs a value" ;;
+    *) wrong "There is no option -$OPTARG" ;;
   esac
 done
 shift $((OPTIND - 1))
-[ $# = 0 ] || { usage >&2; exit 2; }
+[ $# = 0 ] || wrong "There is no argument $1"
 
 cd "$(dirname "$0")"
 make --no-print-directory engine build

@@ -1,5 +1,6 @@
 import { execFile, spawn } from "node:child_process";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { promisify } from "node:util";
 
@@ -90,6 +91,31 @@ describe("docker run -i --rm -v …:/app/workspace ipybox", { timeout: 600_000 }
     child.stdin.end("print(6 * 7)");
     expect(await text(child.stdout)).toBe("42\n");
     await expect(run("docker", image.command(workspace, [], ["--bogus"]))).rejects.toMatchObject({ code: 2 });
+  });
+
+  test.for([
+    [["-x"], "There is no option -x"],
+    [["-t"], "-t needs a value"],
+    [["-d", "nowhere.txt"], "-d: there is no file nowhere.txt"],
+    [["ipybox"], "There is no argument ipybox"],
+  ] as const)("is not built with %j", async ([args, words]) => {
+    const building = run(join(import.meta.dirname, "../../docker-build.sh"), args);
+    await expect(building).rejects.toMatchObject({ code: 2, stderr: expect.stringMatching(words) as string });
+  });
+
+  test("doctor says which walls are there, and tries a sandbox behind them", async ({ image, workspace }) => {
+    const doctor = async (...options: string[]) => {
+      const { stdout } = await run("docker", image.command(workspace, options, ["doctor", "--json"]));
+      return JSON.parse(stdout) as unknown;
+    };
+    const link = expect.objectContaining({ name: "link", status: "ok" }) as unknown;
+    const walls = expect.stringContaining("another user than the server") as string;
+    expect(await doctor()).toEqual(
+      expect.arrayContaining([expect.objectContaining({ name: "walls", status: "ok", detail: walls }), link]),
+    );
+    expect(await doctor("-v", `${SOCKET}:${SOCKET}`)).toEqual(
+      expect.arrayContaining([expect.objectContaining({ name: "engine", status: "ok" }), link]),
+    );
   });
 
   test("says why where it can't start", async ({ image, workspace, directory }) => {

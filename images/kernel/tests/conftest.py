@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,28 +28,33 @@ class Sandbox:
 
 
 @contextmanager
-def run_init(order: dict[str, Any], prepare: Callable[[Path], None] = lambda _: None) -> Iterator[Sandbox]:
-    """Starts init with `order`; at the end the control connection is closed and init must follow.
+def run_init(
+    order: dict[str, Any], prepare: Callable[[Path], None] = lambda _: None, options: Sequence[str] = ()
+) -> Iterator[Sandbox]:
+    """Starts init with `order`, and with `options` besides its paths; at the end the control connection is closed and
+    init must follow.
 
     `prepare` is given the run directory before that.
     """
     # pytest's own directories are too deep for the names of unix sockets.
     with (
         tempfile.TemporaryDirectory(prefix="ipybox") as directory,
-        _run_init_in(Path(directory), order, prepare) as sandbox,
+        _run_init_in(Path(directory), order, prepare, options) as sandbox,
     ):
         yield sandbox
 
 
 @contextmanager
-def _run_init_in(directory: Path, order: dict[str, Any], prepare: Callable[[Path], None]) -> Iterator[Sandbox]:
+def _run_init_in(
+    directory: Path, order: dict[str, Any], prepare: Callable[[Path], None], options: Sequence[str]
+) -> Iterator[Sandbox]:
     for name in ("run", "kernels", "workspace", "home", "packages"):
         (directory / name).mkdir(mode=0o700)
     prepare(directory / "run")
     host = Host(directory / "run", {"workspace": str(directory / "workspace"), **order})
-    options = [f"--{name}={directory / name}" for name in ("run", "kernels", "packages")]
+    paths = [f"--{name}={directory / name}" for name in ("run", "kernels", "packages")]
     init = subprocess.Popen(
-        [sys.executable, "-I", "-m", "ipybox_sandbox.init", *options],
+        [sys.executable, "-I", "-m", "ipybox_sandbox.init", *paths, *options],
         env={"PATH": os.environ["PATH"], "HOME": str(directory / "home"), "SECRET": "of the host"},
         cwd=directory,
         stderr=subprocess.PIPE,

@@ -52,6 +52,29 @@ def test_signals_that_python_handles_do_not_end_init() -> None:
         assert sandbox.host.connect(sandbox.host.start_kernel()).execute("1").text == "1"
 
 
+SOCKETS = """
+import errno, socket
+def made(family):
+    try:
+        socket.socket(family).close()
+        return "made"
+    except OSError as error:
+        return errno.errorcode[error.errno]
+[made(family) for family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "made"),
+    [((), ["made", "made", "made"]), (("--no-inet",), ["EAFNOSUPPORT", "EAFNOSUPPORT", "made"])],
+)
+def test_cells_have_no_sockets_of_the_internet_only_where_init_is_told_so(
+    options: tuple[str, ...], made: list[str]
+) -> None:
+    with run_init({"mode": "session"}, options=options) as sandbox:
+        assert sandbox.host.connect(sandbox.host.start_kernel()).execute(SOCKETS).text == str(made)
+
+
 def test_the_token_is_in_no_command_line_and_no_environment() -> None:
     with run_init({"mode": "session"}) as sandbox:
         sandbox.host.streams.get(timeout=TIMEOUT_SECONDS)

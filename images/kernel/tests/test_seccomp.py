@@ -11,7 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -94,6 +94,18 @@ def test_each_call_is_decided_by_its_arguments(
 
 CALLED_OTHERWISE = {"open": "openat", "creat": "openat", "chmod": "fchmodat", "mkdir": "mkdirat", "mknod": "mknodat"}
 """What machines without the older call have in its place."""
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("call", ["socket", "socketpair"])
+def test_without_inet_only_the_families_of_this_machine_are_left(machine: str, call: str) -> None:
+    number = MACHINES[machine].number_of(call)
+    assert number is not None
+    families = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, socket.AF_PACKET)
+    actions = [
+        decide(machine, number, (family, socket.SOCK_STREAM), rules=seccomp.NO_INET_RULES) for family in families
+    ]
+    assert actions == [ALLOW, REFUSE_FAMILY, REFUSE_FAMILY, ALLOW, REFUSE_FAMILY]
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -232,11 +244,17 @@ def in_filtered_child(attempt: Callable[[], int]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def decide(machine: str, number: int, arguments: tuple[int, ...] = (), arch: int | None = None) -> int:
+def decide(
+    machine: str,
+    number: int,
+    arguments: tuple[int, ...] = (),
+    arch: int | None = None,
+    rules: Sequence[seccomp.Rule] = seccomp.RULES,
+) -> int:
     """Interprets the program of a machine, this one or another, over one `struct seccomp_data`."""
     six = (*arguments, 0, 0, 0, 0, 0, 0)[:6]
     data = struct.pack("<IIQ6Q", number, MACHINES[machine].audit_arch if arch is None else arch, 0, *six)
-    program = list(seccomp.INSTRUCTION.iter_unpack(seccomp.assemble(MACHINES[machine])))
+    program = list(seccomp.INSTRUCTION.iter_unpack(seccomp.assemble(MACHINES[machine], rules)))
     accumulator = at = 0
     while True:
         code, if_true, if_false, operand = program[at]
