@@ -28,6 +28,7 @@ export async function serve({ config }: Invocation): Promise<number> {
   logger.debug("stopping", { because: await ended });
   setTimeout(() => process.exit(0), SHUTDOWN_BACKSTOP_MS).unref();
   await app[Symbol.asyncDispose]();
+  await server.close(); // after a signal the client is still there, and our stdin would keep us alive
   return 0;
 }
 

@@ -18,6 +18,8 @@ const WHEELS: Readonly<Record<string, { readonly content: Buffer; readonly sha25
   honest: { content: makeWheel("honest"), sha256: sha256(makeWheel("honest")) },
   exchanged: { content: makeWheel("exchanged"), sha256: sha256(makeWheel("honest")) },
 };
+/** A project whose file is endlessly long in coming. */
+const SLOW = "slow";
 /** What was asked for, of the user's index and of a server that nobody allowed. */
 const asked: string[] = [];
 let index: Server;
@@ -27,7 +29,9 @@ beforeAll(async () => {
     asked.push(request.url ?? "");
     const [, kind, name = ""] = (request.url ?? "").split("/");
     const wheel = WHEELS[name.replace(/-1-py3-none-any.whl$/, "")];
-    if (wheel === undefined) response.writeHead(404).end();
+    if (kind === "files" && name.startsWith(SLOW)) return; // and never answers
+    if (name === SLOW) response.end(`<a href="/files/${SLOW}-1-py3-none-any.whl">${SLOW}-1-py3-none-any.whl</a>`);
+    else if (wheel === undefined) response.writeHead(404).end();
     else if (kind === "files") response.end(wheel.content);
     else
       response.end(`<a href="/files/${name}-1-py3-none-any.whl#sha256=${wheel.sha256}">${name}-1-py3-none-any.whl</a>`);
@@ -46,6 +50,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await attacked[Symbol.asyncDispose]();
+  index.closeAllConnections();
   index.close();
 });
 
@@ -176,6 +181,20 @@ describe("a cell that installs can't choose where to", () => {
     }
     expect(asked.filter((path) => path.includes("x.git"))).toEqual([]);
   });
+});
+
+test("an install that is cancelled leaves the packages as they were, and keeps no other waiting", async () => {
+  await install("honest");
+  const packages = () =>
+    attacked.tries(`os.readlink("/opt/ipybox/packages/current"), sorted(os.listdir("/opt/ipybox/packages/current"))`);
+  const before = await packages();
+  const cancel = new AbortController();
+  const cancelled = attacked.client.call("install_package", { package_name: SLOW }, { signal: cancel.signal });
+  await expect.poll(() => asked.some((path) => path.startsWith(`/files/${SLOW}`)), { timeout: 30_000 }).toBe(true);
+  cancel.abort();
+  await expect(cancelled).rejects.toThrow();
+  expect(await packages()).toBe(before);
+  expect(textOf(await install("honest"))).toContain("Nothing to do");
 });
 
 test("no credential of the index is anywhere in the workspace or in a cell's answer", async () => {

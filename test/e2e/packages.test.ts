@@ -12,7 +12,11 @@ describe("install_package", () => {
     connect,
   }) => {
     expect(textOf(await client.cell("import cowsay"))).toContain("ModuleNotFoundError");
-    expect(textOf(await install(client, "cowsay==6.1"))).toContain("cowsay");
+    const pieces: string[] = [];
+    const options = { onProgress: (message: string) => pieces.push(message) };
+    const installed = await client.call("install_package", { package_name: "cowsay==6.1" }, options);
+    expect(textOf(installed)).toContain("Installed cowsay 6.1");
+    expect(pieces.join("")).toContain("cowsay==6.1");
     expect(await client.text("import cowsay; cowsay.__version__")).toBe("'6.1'");
     await client.call("reset");
     expect(await client.text("import cowsay; cowsay.__version__")).toBe("'6.1'");
@@ -35,6 +39,22 @@ describe("install_package", () => {
     expect(result.isError ?? false, textOf(result)).toBe(false);
     const [name = ""] = /^\w+/.exec(requirement) ?? [];
     expect(await client.text(`import ${name}; ${code}`)).toBe(expected);
+  });
+
+  test("by two servers of a workspace at once is done one after the other, and each sees both", async ({
+    connect,
+    directory,
+  }) => {
+    const workspace = directory.make("shared");
+    await using one = await connect({ workspace });
+    await using other = await connect({ workspace });
+    const answers = await Promise.all([install(one, "iniconfig==2.1.0"), install(other, "toolz==1.0.0")]);
+    expect(answers.map(textOf)).toEqual([
+      expect.stringContaining("Installed iniconfig 2.1.0"),
+      expect.stringContaining("Installed toolz 1.0.0"),
+    ]);
+    for (const client of [one, other])
+      expect(await client.text("import iniconfig, toolz; toolz.__version__")).toBe("'1.0.0'");
   });
 
   test("installs a wheel and a source archive of the workspace", async ({ client }) => {
