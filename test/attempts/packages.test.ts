@@ -125,6 +125,12 @@ describe("a package that arrives", () => {
     ).toBe("succeeded: [False, False, False]");
   });
 
+  test("is on the path of kernels alone: no helper takes a module of the volume, the workspace or the environment", async () => {
+    const code = `[b"-I" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\\0") for pid in (1, pid_of("gateway"), pid_of("fork_server"))]`;
+    expect(await attacked.tries(code)).toBe("succeeded: [True, True, True]");
+    expect(await attacked.tries(`"/opt/ipybox/packages/current" in sys.path`)).toBe("succeeded: True");
+  });
+
   test("brings no setuid program", async () => {
     expect(
       await attacked.tries(

@@ -79,6 +79,8 @@ describe("what the engine says of a session's container", () => {
     const { Config, HostConfig, Mounts, Name } = found;
     const options = HostConfig as typeof HostConfig & { readonly MaskedPaths?: readonly string[] };
     const mounted = Mounts.map(({ Destination, RW, Type }) => `${Destination} ${RW ? "rw" : "ro"} ${Type}`).sort();
+    const tmpfs = Object.entries(HostConfig.Tmpfs ?? {});
+    const sources = Mounts.filter(({ Type }) => Type === "bind").map(({ Source }) => Source);
     const inWorkspace = ["", "/.env", "/.git"].map((name) => workspace.path + name);
     const rows: readonly Row[] = [
       ["NetworkMode", HostConfig.NetworkMode, "none", "nothing but a loopback of its own"],
@@ -96,6 +98,13 @@ describe("what the engine says of a session's container", () => {
       ["Devices", HostConfig.Devices ?? [], [], "none of the host's"],
       ["Tmpfs /tmp", HostConfig.Tmpfs?.["/tmp"], expect.stringMatching(/\bexec\b.*size=67108864/), "people compile"],
       ["Tmpfs home", HostConfig.Tmpfs?.["/home/ipybox"], expect.stringMatching(/\bexec\b.*size=67108864/), "likewise"],
+      [
+        "Tmpfs",
+        tmpfs.map(([path]) => path).sort(),
+        ["/home/ipybox", "/run/ipybox-kernels", "/tmp"],
+        "no other is there",
+      ],
+      ["Tmpfs modes", tmpfs.filter(([, mode]) => !mode.includes("nosuid,nodev")), [], "nothing in them gives rights"],
       ["Memory", HostConfig.Memory, 1024 ** 3, "--memory"],
       ["MemorySwap", HostConfig.MemorySwap, 1024 ** 3, "no swap beyond it"],
       ["NanoCpus", HostConfig.NanoCpus, expect.any(Number), "--cpus, at most what the engine has"],
@@ -147,6 +156,12 @@ describe("what the engine says of a session's container", () => {
           "/opt/ipybox/packages ro volume",
         ].sort(),
         "never the engine's socket, never our state",
+      ],
+      [
+        "Mount sources elsewhere",
+        sources.filter((path) => !path.startsWith(workspace.path) && !path.startsWith(subject.runtimeDir)),
+        [],
+        "what was checked, and the session's sockets",
       ],
       [
         "Propagation",

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { mkdtemp, readdir, rm } from "node:fs/promises";
 import { Agent, createServer, request, type RequestListener, type Server } from "node:http";
-import { connect, createServer as createNetServer, type AddressInfo, type Socket } from "node:net";
+import { connect, createServer as createNetServer, type AddressInfo, Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -185,6 +186,25 @@ describe("egress", () => {
     const answer = await exchange(await dial(egress), `CONNECT Host.Example.:${port} HTTP/1.1\r\nhost: x\r\n\r\n`);
     expect(answer).toMatch(/^HTTP\/1.1 200 .*\r\n\r\nhello from the server$/s);
     expect(names).toEqual(["host.example"]);
+  });
+
+  it("has 64 connections at most, and room again when one of them ends", async () => {
+    const port = await listen(createNetServer((socket) => socket.on("error", () => undefined).pipe(socket)));
+    const egress = openProxy([], [`host.example:${port}`], () => Promise.resolve(["127.0.0.1"]));
+    const open = await dial(egress);
+    const tunnel = async () => {
+      const socket = open().on("error", () => undefined);
+      socket.write(`CONNECT host.example:${port} HTTP/1.1\r\nhost: x\r\n\r\n`);
+      return { socket, answer: String(await once(socket, "data")) };
+    };
+    const tunnels = await Promise.all(Array.from({ length: 64 }, tunnel));
+    for (const { answer } of tunnels) expect(answer).toMatch(/^HTTP\/1.1 200 /);
+    expect((await tunnel()).answer).toMatch(/^HTTP\/1.1 503 [^]*more than 64 connections are open/);
+    const [first] = tunnels;
+    const ended = once(first?.socket ?? new Socket(), "close");
+    first?.socket.end();
+    await ended;
+    expect((await tunnel()).answer).toMatch(/^HTTP\/1.1 200 /);
   });
 
   it("refuses a name that is not on the list before resolving it, and names the option", async () => {
