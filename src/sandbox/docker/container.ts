@@ -9,6 +9,7 @@ import type { Carrier } from "../link/multiplexer.ts";
 import type { LogTail } from "../log-tail.ts";
 import { carrierOf, logOutput } from "./attach-stream.ts";
 import { type DockerClient, statusOf } from "./client.ts";
+import { REMOVAL_EVENTS } from "./dialect.ts";
 
 /** A started container. Disposing kills and removes it; a container that is gone already is no error. */
 export interface StartedContainer extends AsyncDisposable {
@@ -95,11 +96,10 @@ class ExitWatch {
         return;
       }
       case "destroy":
+      case "remove":
         this.#removed.resolve(true);
-        {
-          this.settle(undefined);
-          return;
-        }
+        this.settle(undefined);
+        return;
     }
   }
 
@@ -131,13 +131,13 @@ async function attach(client: DockerClient, id: string, { log, carry }: StartOpt
 }
 
 const eventSchema = z.object({
-  Action: z.enum(["oom", "die", "destroy"]),
+  Action: z.enum(["oom", "die", ...REMOVAL_EVENTS]),
   Actor: z.object({ Attributes: z.record(z.string(), z.string()).optional() }),
 });
 type EngineEvent = z.infer<typeof eventSchema>;
 
 async function followEvents(client: DockerClient, id: string, since: number, watch: ExitWatch): Promise<Readable> {
-  const filters = { container: [id], event: ["oom", "die", "destroy"] };
+  const filters = { container: [id] };
   const stream = await client.ask(client.api.events({ since, filters }));
   let pending = "";
   stream.on("data", (chunk: Buffer) => {

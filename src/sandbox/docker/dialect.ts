@@ -32,6 +32,9 @@ const infoSchema = z.object({
 /** Where other limits are given and not this one, Podman sets one so high that not every root may. */
 const MANY_PROCESSES = { Name: "nproc", Soft: 16_384, Hard: 16_384 };
 
+/** What the removal of a container is called in events. Podman's is the second; filters of events know its own words alone. */
+export const REMOVAL_EVENTS = ["destroy", "remove"] as const;
+
 /** Asks the engine what it is. */
 export async function readTraits(client: DockerClient): Promise<EngineTraits> {
   const info = infoSchema.parse(await client.ask(client.api.info()));
