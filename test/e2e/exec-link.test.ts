@@ -14,6 +14,8 @@ describe("over the exec link", () => {
     await client.call("register_mcp_server", { server_name: "everything", server_params: upstream("everything") });
     const call = "from mcptools.everything.echo import Params, run\nprint(run(Params(message='hello')))";
     expect(await client.text(call)).toContain("hello");
+    const program = "subprocess.check_output([sys.executable, '-c', In[1]], text=True)";
+    expect(await client.text(`import subprocess, sys\nprint(${program})`)).toContain("hello");
     await client.text("open('made', 'w').write('by a cell')");
     expect(readFileSync(join(client.workspace, "made"), "utf8")).toBe("by a cell");
   });

@@ -7,23 +7,13 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from ipybox_sandbox.wire import (
-    MAX_LOOP_CALLS,
-    CallFailedError,
-    Connect,
-    cancellation_frame,
-    connection_ended,
-    no_connection,
-    parse_frame,
-    request_frame,
-    result_of,
-)
+from ipybox_sandbox import wire
 
 
 class AsyncioCalls:
     """Requests of any event loop."""
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, connect: wire.Connect) -> None:
         self._connect = connect
         self._loops: dict[asyncio.AbstractEventLoop, _LoopCalls] = {}
 
@@ -35,16 +25,16 @@ class AsyncioCalls:
             for closed in [other for other in list(self._loops) if other.is_closed()]:
                 self._loops.pop(closed, None)
             calls = self._loops[loop] = _LoopCalls(self._connect)
-        return result_of(await calls.request(method, params))
+        return wire.result_of(await calls.request(method, params))
 
 
 class _LoopCalls(asyncio.Protocol):
     """One connection, made anew when it has ended; answers are told apart by their ids."""
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, connect: wire.Connect) -> None:
         self._connect = connect
         self._opening = asyncio.Lock()
-        self._turns = asyncio.Semaphore(MAX_LOOP_CALLS)
+        self._turns = asyncio.Semaphore(wire.MAX_LOOP_CALLS)
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
         self._transport: asyncio.Transport | None = None
@@ -52,7 +42,7 @@ class _LoopCalls(asyncio.Protocol):
 
     async def request(self, method: str, params: Mapping[str, Any]) -> Mapping[str, Any]:
         request_id = next(self._ids)
-        frame = request_frame(request_id, method, params)
+        frame = wire.request_frame(request_id, method, params)
         await self._turns.acquire()
         try:
             transport = await self._open()
@@ -66,7 +56,7 @@ class _LoopCalls(asyncio.Protocol):
             return await answer
         except asyncio.CancelledError:
             if request_id in self._waiting:
-                transport.write(cancellation_frame(request_id))
+                transport.write(wire.cancellation_frame(request_id))
             raise
 
     async def _open(self) -> asyncio.Transport:
@@ -75,7 +65,7 @@ class _LoopCalls(asyncio.Protocol):
                 try:
                     connected = self._connect()
                 except OSError as error:
-                    raise no_connection(error) from None
+                    raise wire.no_connection(error) from None
                 self._transport, _ = await asyncio.get_running_loop().create_connection(lambda: self, sock=connected)
             return self._transport
 
@@ -94,12 +84,12 @@ class _LoopCalls(asyncio.Protocol):
         for request_id in list(self._waiting):
             answer = self._settle(request_id)
             if answer is not None:
-                answer.set_exception(connection_ended())
+                answer.set_exception(wire.connection_ended())
 
     def _take(self, line: bytearray) -> None:
         try:
-            message = parse_frame(line)
-        except CallFailedError:
+            message = wire.parse_frame(line)
+        except wire.CallFailedError:
             if self._transport is not None:
                 self._transport.abort()
             return

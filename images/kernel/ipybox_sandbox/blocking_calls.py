@@ -16,15 +16,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from ipybox_sandbox.wire import (
-    MAX_CALLING_THREADS,
-    Connect,
-    connection_ended,
-    no_connection,
-    parse_frame,
-    request_frame,
-    result_of,
-)
+from ipybox_sandbox import wire
 
 _BUFFER_BYTES = 64 * 1024
 
@@ -32,16 +24,16 @@ _BUFFER_BYTES = 64 * 1024
 class BlockingCalls:
     """Requests of any thread. Connections are kept for later calls."""
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, connect: wire.Connect) -> None:
         self._connect = connect
         self._ids = itertools.count(1)
         self._idle: deque[_Connection] = deque()
-        self._turns = threading.Semaphore(MAX_CALLING_THREADS)
+        self._turns = threading.Semaphore(wire.MAX_CALLING_THREADS)
 
     def request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """The result; raises `CallFailedError` where there is none."""
         request_id = next(self._ids)
-        frame = request_frame(request_id, method, params)
+        frame = wire.request_frame(request_id, method, params)
         if threading.current_thread() is threading.main_thread():
             # Interrupts are the main thread's, and could make it keep a turn for ever. It is but one.
             return self._exchange(request_id, frame)
@@ -56,7 +48,7 @@ class BlockingCalls:
             connection.give_up()
             raise
         self._idle.append(connection)
-        return result_of(answer)
+        return wire.result_of(answer)
 
     def _take(self) -> _Connection:
         with contextlib.suppress(IndexError):
@@ -68,7 +60,7 @@ class BlockingCalls:
         try:
             return _Connection(self._connect())
         except OSError as error:
-            raise no_connection(error) from None
+            raise wire.no_connection(error) from None
 
 
 class _Connection:
@@ -95,13 +87,13 @@ class _Connection:
             while True:
                 line = self._answers.readline()
                 if not line.endswith(b"\n"):
-                    raise connection_ended()
-                answer = parse_frame(line)
+                    raise wire.connection_ended()
+                answer = wire.parse_frame(line)
                 answered = answer.get("id")
                 if answered == request_id or (answered is None and "error" in answer):  # or it was not even read
                     return answer
         except ConnectionError:  # no other OSError: the cell's own timeouts by signal are TimeoutErrors
-            raise connection_ended() from None
+            raise wire.connection_ended() from None
 
     def give_up(self) -> None:
         self._answers.close()
