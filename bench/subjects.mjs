@@ -32,11 +32,18 @@ export function ours() {
   };
 }
 
-/** Ours, with sandboxes that are reached over the exec link. */
-export function overExecLink(subject) {
-  if (!subject.isOurs) throw new NotThere("it has one link only");
-  const args = [BIN, "--log-level", "error", "--link", "exec"];
-  return { ...subject, open: (options) => subject.open({ ...options, args }) };
+/** The same with sandboxes of ours that are reached over the exec link. */
+export function overExecLink(measurement, target) {
+  return {
+    ...measurement,
+    name: `${measurement.name}, exec link`,
+    target,
+    run: (subject) => {
+      if (!subject.isOurs) throw new NotThere("it has one link only");
+      const args = [BIN, "--log-level", "error", "--link", "exec"];
+      return measurement.run({ ...subject, open: (options) => subject.open({ ...options, args }) });
+    },
+  };
 }
 
 /** The original from PyPI, in a virtual environment under the user's cache directory that is made when it is not there. */

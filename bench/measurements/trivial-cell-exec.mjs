@@ -2,9 +2,4 @@ import { overExecLink } from "../subjects.mjs";
 import { measurement as overSocket } from "./trivial-cell.mjs";
 
 /** At most 3 ms more than over the socket link. */
-export const measurement = {
-  ...overSocket,
-  name: "trivial cell, exec link",
-  target: { p50: 8, p95: 11 },
-  run: (subject) => overSocket.run(overExecLink(subject)),
-};
+export const measurement = overExecLink(overSocket, { p50: 8, p95: 11 });

@@ -146,9 +146,12 @@ describe("the end of", () => {
   });
 
   onEngines(["docker"], () => {
-    test("a cell's child out of memory leaves the kernel alone", async ({ client }) => {
+    test("a cell's child out of memory is told of, and leaves the kernel alone", async ({ client }) => {
       const child = "subprocess.run([sys.executable, '-c', 'x = bytearray(3 * 2**30)']).returncode";
-      expect(await client.text(`import subprocess, sys\n${child}`)).toBe("-9");
+      expect(await client.text(`import subprocess, sys\nkept = 1\n${child}`)).toBe(
+        "-9\n[Out of memory: a process in the sandbox was killed while this cell ran]",
+      );
+      expect(await client.text("kept")).toBe("1");
     });
   });
 

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from ipybox_sandbox import bridge, process
 from ipybox_sandbox.kernel_app import SandboxKernelApp
 from ipybox_sandbox.kernel_tree import report
+from ipybox_sandbox.oom import oom_kills
 from ipybox_sandbox.paths import FONT_CACHE, Paths
 
 OWN_VARIABLES = {
@@ -108,9 +109,25 @@ def run_kernel(order: KernelOrder, report_fd: int) -> NoReturn:
 def _set_up_shell(app: SandboxKernelApp, watched: Iterable[str]) -> None:
     shell = app.shell
     shell.events.register("pre_run_cell", _ImportCaches(watched).refresh)
-    shell.events.register("post_run_cell", lambda *_: shell.forget_old_input())
+    shell.events.register("post_run_cell", lambda *_: shell.forget_old_cells())
+    memory = _MemoryWatch()
+    shell.events.register("pre_run_cell", memory.start_cell)
+    shell.events.register("post_run_cell", memory.end_cell)
     if _exists("ipybox_sandbox.magics"):
         shell.extension_manager.load_extension("ipybox_sandbox.magics")
+
+
+class _MemoryWatch:
+    """Says what else looks like a program that fails without reason."""
+
+    _kills = 0
+
+    def start_cell(self, *_: Any) -> None:
+        self._kills = oom_kills()
+
+    def end_cell(self, *_: Any) -> None:
+        if oom_kills() > self._kills:
+            print("[Out of memory: a process in the sandbox was killed while this cell ran]", file=sys.stderr)
 
 
 class _ImportCaches:

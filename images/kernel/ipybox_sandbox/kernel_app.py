@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from ipykernel.compiler import XCachingCompiler
@@ -76,8 +78,15 @@ class SandboxShell(ZMQInteractiveShell):
         super().init_instance_attrs()
         self.compile = RawSourceCompiler()  # the kernel insists on a compiler_class of its own
 
-    def forget_old_input(self) -> None:
+    @contextmanager
+    def _tee(self, channel: str) -> Iterator[None]:
+        """Nothing: IPython keeps a copy of all that was ever printed, for its `%notebook`."""
+        yield
+
+    def forget_old_cells(self) -> None:
         """To be called after each cell."""
+        self.history_manager.outputs.clear()
+        self.history_manager.exceptions.clear()
         self.history_manager.db_input_cache.clear()  # for a database that there is none of
         number = self.execution_count - KEPT_CELLS
         if number > 0:

@@ -69,6 +69,17 @@ def test_inputs_and_sources_of_old_cells_are_forgotten(kernel: KernelSocket) -> 
     kernel.execute("app.KEPT_CELLS = 10_000")
 
 
+def test_nothing_of_what_was_shown_is_kept(kernel: KernelSocket) -> None:
+    kernel.execute("import resource\nprint('x' * 100)")
+    kernel.execute("1 / 0")
+    kept = "h = get_ipython().history_manager; len(h.outputs), len(h.exceptions)"
+    assert kernel.execute(kept).text == "(0, 0)"
+    peak = "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss"
+    before = int(kernel.execute(peak).text)
+    kernel.execute("for i in range(200): print(str(i) * 200_000)")
+    assert int(kernel.execute(peak).text) - before < 20_000
+
+
 def test_half_a_surrogate_pair_is_no_hindrance(kernel: KernelSocket) -> None:
     assert kernel.execute("print('a\\ud800b')").text == "a\ud800b\n"
     assert kernel.execute("raise ValueError('\\ud800')").text.endswith("ValueError: \ud800")
