@@ -8,14 +8,16 @@ import { startGVisor, startPodman, startRootlessDocker, startRootlessPodman } fr
 import { Place, ROOT, Unavailable } from "./place.mjs";
 
 const CONTRACT = ["contract/engine/docker-socket", "contract/engine/docker-exec"];
-const SESSIONS = ["cells", "environment", "mcp-servers", "output", "packages", "registration", "stopping"].map(
+const SESSIONS = ["cells", "environment", "mcp-servers", "packages", "registration", "stopping"].map(
   (name) => `e2e/${name}`,
 );
+/** Ten thousand cells and hundreds of megabytes: for engines and links that pass output on in another way. */
+const OUTPUT = "e2e/output";
 /** On cgroup v1 rootless engines limit nothing, and a fork bomb is among those tests. */
 const WITHOUT_LIMITS = SESSIONS.filter((name) => name !== "e2e/stopping");
 const ROWS = [
-  { name: "docker, socket link", tests: [CONTRACT[0], ...SESSIONS], env: { IPYBOX_LINK: "socket" } },
-  { name: "docker, exec link", tests: [CONTRACT[1], ...SESSIONS], env: { IPYBOX_LINK: "exec" } },
+  { name: "docker, socket link", tests: [CONTRACT[0], ...SESSIONS, OUTPUT], env: { IPYBOX_LINK: "socket" } },
+  { name: "docker, exec link", tests: [CONTRACT[1], ...SESSIONS, OUTPUT], env: { IPYBOX_LINK: "exec" } },
   { name: "podman", tests: [...CONTRACT, ...SESSIONS], start: startPodman },
   { name: "podman, rootless", tests: [...CONTRACT, ...WITHOUT_LIMITS], start: startRootlessPodman },
   { name: "docker, rootless", tests: [...CONTRACT, ...WITHOUT_LIMITS], start: startRootlessDocker },
@@ -24,8 +26,8 @@ const ROWS = [
   { name: "engine behind ssh", tests: ["matrix/ssh"] },
   { name: "examples for CI: mounted socket, nested daemon", tests: ["matrix/ci-examples"] },
   { name: "all-in-one image, and beside it with the engine's socket", tests: ["e2e/all-in-one"] },
-  { name: "sandbox-runtime", tests: ["contract/engine/srt", ...SESSIONS], env: { IPYBOX_SANDBOX: "srt" } },
-  { name: "no container", tests: ["contract/engine/none", ...SESSIONS], env: { IPYBOX_SANDBOX: "none" } },
+  { name: "sandbox-runtime", tests: ["contract/engine/srt", ...SESSIONS, OUTPUT], env: { IPYBOX_SANDBOX: "srt" } },
+  { name: "no container", tests: ["contract/engine/none", ...SESSIONS, OUTPUT], env: { IPYBOX_SANDBOX: "none" } },
 ];
 
 const words = process.argv.slice(2);
