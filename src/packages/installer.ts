@@ -142,6 +142,8 @@ function hintFor(requirement: Requirement, output: string): string {
   if (NO_COMPILER.test(output)) {
     return "It has to be compiled, and the kernel image has no compiler: take a version that comes as a wheel, or a --base-image that has one";
   }
+  if (output.includes("HTTP status server error"))
+    return "A package index does not answer: check this host's network, its proxies and --index-url";
   if (/is disabled|--no-build/i.test(output))
     return "Nothing is built from source here: give a version that has a wheel, or bake the package into the image";
   switch (requirement.kind) {

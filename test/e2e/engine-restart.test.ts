@@ -72,7 +72,8 @@ describe.runIf(process.getuid?.() === 0)("an engine of its own", () => {
       "of another container": formatIdentity({ ...self, pidNamespace: "1" }),
       unreadable: "nonsense",
     };
-    const VOLUMES = ["ipybox-packages-kept", "ipybox-packages-gone", "ipybox-packages-elsewhere", "not-ours"];
+    const PACKAGES = ["ipybox-packages-kept", "ipybox-packages-gone", "ipybox-packages-elsewhere"];
+    const VOLUMES = [...PACKAGES, "ipybox-empty", "not-ours"];
     const gone = Object.keys(owners).filter((name) => name.startsWith("dead"));
     const command = async (...args: string[]) => {
       const { bin, directory, workspace } = place;
@@ -117,6 +118,8 @@ describe.runIf(process.getuid?.() === 0)("an engine of its own", () => {
       }
     });
 
+    test.beforeAll(() => daemon.api.createVolume({ Name: "ipybox-empty", Labels: { "io.ipybox.role": "mask" } }));
+
     test("ps names every sandbox, and whether its owner lives", async () => {
       const listed = JSON.parse(await command("ps", "--json")) as { session: string; owner: string }[];
       expect(Object.fromEntries(listed.map(({ session, owner }) => [session, owner]))).toEqual({
@@ -134,14 +137,19 @@ describe.runIf(process.getuid?.() === 0)("an engine of its own", () => {
       expect(await sandboxes()).toEqual(
         [undefined, ...Object.keys(owners)].filter((name) => !gone.includes(name ?? "")).sort(),
       );
-      expect((await volumes()).sort()).toEqual(["ipybox-packages-elsewhere", "ipybox-packages-kept", "not-ours"]);
+      expect((await volumes()).sort()).toEqual([
+        "ipybox-empty",
+        "ipybox-packages-elsewhere",
+        "ipybox-packages-kept",
+        "not-ours",
+      ]);
       for (const name of ["ipybox-dead", "ipybox-dead-before-the-last-boot", "ipybox-packages-gone"]) {
         expect(said).toContain(name);
       }
       expect(await command("prune")).toBe("Nothing to remove\n");
     });
 
-    test("prune --all removes every sandbox and package volume, and nothing that is not ipybox's", async () => {
+    test("prune --all removes every sandbox and volume of ipybox's, and nothing that is not ipybox's", async () => {
       await command("prune", "--all");
       expect(await sandboxes()).toEqual([undefined]);
       expect(await volumes()).toEqual(["not-ours"]);

@@ -1,6 +1,6 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { promisify } from "node:util";
 
 import { afterAll, describe, expect, inject, test } from "vitest";
@@ -175,6 +175,24 @@ describe("the command line", () => {
       remedy,
     });
   });
+});
+
+test("a workspace that is removed under the server is said to be gone, and used again when it is back", async () => {
+  const workspace = directory.make("removed");
+  await using client = await TestClient.connect({ bin, directory, workspace });
+  expect(await client.text("6 * 7")).toBe("42");
+  rmSync(workspace, { recursive: true });
+  for (const [tool, args] of [
+    ["execute_ipython_cell", { code: "1" }],
+    ["reset", {}],
+    ["install_package", { package_name: "cowsay" }],
+  ] as const) {
+    const result = await client.call(tool, args);
+    expect([tool, errorCodeOf(result)]).toEqual([tool, "workspace-gone"]);
+    expect(textOf(result)).toContain("\nHint: ");
+  }
+  directory.make("removed");
+  expect(await client.text("import os; os.listdir()")).toBe("['.env']");
 });
 
 test("wrong arguments are results that say what is wrong, and the next call works", async () => {
