@@ -27,7 +27,7 @@ const vitest = (project, { name = project, files = [] } = {}) => ({
 });
 /** The end-to-end tests hold for every engine; whole suites are `make matrix`'s. */
 const e2eOn = (engine, ...files) => ({
-  ...vitest("e2e", { name: `e2e on ${engine}`, files }),
+  ...vitest("e2e", { name: `e2e on ${engine}`, files: files.map((file) => `test/e2e/${file}.test.ts`) }),
   env: { ...process.env, IPYBOX_SANDBOX: engine },
 });
 
@@ -45,7 +45,7 @@ const steps = [
     slow: true,
   },
   ...["contract", "integration", "attempts", "e2e"].map((project) => ({ ...vitest(project), slow: true })),
-  ...["none", "srt"].map((engine) => ({ ...e2eOn(engine, "test/e2e/cells.test.ts"), slow: true })),
+  ...["none", "srt"].map((engine) => ({ ...e2eOn(engine, "cells", "registration", "stopping"), slow: true })),
   { name: "nothing left behind", command: ["bash", "test/leftovers.sh", "check"], slow: true },
 ];
 

@@ -1,16 +1,18 @@
 import { execFile, spawn } from "node:child_process";
 import { readFileSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { text } from "node:stream/consumers";
 import { promisify } from "node:util";
 
 import { describe, expect } from "vitest";
 
 import { AllInOneImage, TRUST } from "../helpers/all-in-one.ts";
+import { claudeCode } from "../helpers/claude-code.ts";
 import { errorCodeOf, textOf } from "../helpers/client.ts";
 import { test as base } from "../helpers/session.ts";
 
 const run = promisify(execFile);
+const ROOT = resolve(import.meta.dirname, "../..");
 const SOCKET = "/var/run/docker.sock";
 
 const test = base
@@ -99,7 +101,7 @@ describe("docker run -i --rm -v …:/app/workspace ipybox", { timeout: 600_000 }
     [["-d", "nowhere.txt"], "-d: there is no file nowhere.txt"],
     [["ipybox"], "There is no argument ipybox"],
   ] as const)("is not built with %j", async ([args, words]) => {
-    const building = run(join(import.meta.dirname, "../../docker-build.sh"), args);
+    const building = run(join(ROOT, "docker-build.sh"), args);
     await expect(building).rejects.toMatchObject({ code: 2, stderr: expect.stringMatching(words) as string });
   });
 
@@ -145,6 +147,17 @@ describe("docker run -i --rm -v …:/app/workspace ipybox", { timeout: 600_000 }
       await client[Symbol.asyncDispose]();
     },
   );
+
+  test("is what the plugin ipybox-all-in-one starts, and Claude Code finds it healthy", async ({
+    image,
+    directory,
+  }) => {
+    const project = image.makeWorkspace(directory, "of-the-plugin");
+    const claude = claudeCode(directory, { project, env: { PATH: image.pathThatKnowsIt(directory) } });
+    await claude("plugin", "marketplace", "add", ROOT);
+    await claude("plugin", "install", "ipybox-all-in-one@ipybox");
+    expect(await claude("mcp", "list")).toMatch(/^plugin:ipybox-all-in-one:ipybox: docker run .*✔ Connected$/m);
+  });
 
   test("makes sibling sandboxes with all walls where it is given the engine's socket", async ({ image, directory }) => {
     const workspace = image.makeWorkspace(directory, "of-siblings");

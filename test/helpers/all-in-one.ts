@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { chmodSync, chownSync, writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { delimiter, dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
 
 import { TestClient, TestDirectory } from "./client.ts";
@@ -53,6 +53,15 @@ export class AllInOneImage {
     writeFileSync(bin, `#!/bin/sh\nexec docker ${quoted.join(" ")}\n`); // without the workspace that clients name
     chmodSync(bin, 0o755);
     return await TestClient.connect({ bin, directory, workspace });
+  }
+
+  /** A PATH whose docker takes `ipybox` for this image: what bears that name on this machine is its user's. */
+  pathThatKnowsIt(directory: TestDirectory): string {
+    const path = process.env["PATH"] ?? "";
+    const docker = join(directory.make("docker-with-ipybox"), "docker");
+    const rename = `for word do shift; [ "$word" = ipybox ] && word=${TAG}; set -- "$@" "$word"; done`;
+    writeFileSync(docker, `#!/bin/sh\n${rename}\nPATH='${path}' exec docker "$@"\n`, { mode: 0o755 });
+    return [dirname(docker), path].join(delimiter);
   }
 
   /** Ids of the containers of these tests. */
