@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import type { ElicitRequest, ElicitResult } from "@modelcontextprotocol/sdk/types.js";
@@ -128,13 +128,20 @@ except ToolError as error: print(type(error).__name__, error.server, error.tool,
     expect(metaOf(result).toolCalls).toEqual([]);
   });
 
-  test("is cancelled at the server when its cell is stopped", async ({ client, directory }) => {
-    expect(existsSync(cancelledFile(directory))).toBe(false);
-    const result = await client.cell("from mcptools.talents import wait\nwait.run(wait.Params())", { timeout: 1 });
-    expect(metaOf(result)).toMatchObject({ status: "timeout", stateKept: true });
-    expect(metaOf(result).toolCalls).toMatchObject([{ server: "talents", tool: "wait", status: "cancelled" }]);
-    await expect.poll(() => existsSync(cancelledFile(directory))).toBe(true);
-  });
+  test.for([
+    ["blocks", "wait.run(wait.Params())"],
+    ["is awaited", "await wait.arun(wait.Params())"],
+    ["blocks a thread", "import asyncio\nawait asyncio.to_thread(wait.run, wait.Params())"],
+  ] as const)(
+    "that %s is cancelled at the server when its cell is stopped",
+    async ([, call], { client, directory }) => {
+      const result = await client.cell(`from mcptools.talents import wait\n${call}`, { timeout: 1 });
+      expect(metaOf(result)).toMatchObject({ status: "timeout", stateKept: true });
+      expect(metaOf(result).toolCalls).toMatchObject([{ server: "talents", tool: "wait", status: "cancelled" }]);
+      await expect.poll(() => existsSync(cancelledFile(directory))).toBe(true);
+      rmSync(cancelledFile(directory));
+    },
+  );
 
   test("because its server is killed in the middle says so, and the next call has a new server", async ({ client }) => {
     const before = await client.text("from mcptools.talents import pids\nprint(pids.run(pids.Params()))");

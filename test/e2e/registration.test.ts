@@ -75,6 +75,22 @@ test("a server that can read the workspace is admitted with a warning, and one t
   expect(errorCodeOf(planted)).toBe("workspace-program");
 });
 
+test("placeholders may use what --expose names, and answers show what --no-redact names", async ({ connect }) => {
+  const env = { PUBLIC_MODE: "a mode of twenty characters", PUBLIC_KEY: "key-0123456789", PRIVATE_KEY: "private-0123" };
+  await using exposing = await connect({ args: ["--expose", "PUBLIC_*", "--no-redact", "PUBLIC_MODE"], env });
+  const registered = (...names: string[]) =>
+    exposing.register("exposed", {
+      ...upstream("everything"),
+      env: { GIVEN: names.map((name) => `\${${name}}`).join() },
+    });
+  const refused = await registered("PRIVATE_KEY");
+  expect(errorCodeOf(refused)).toBe("missing-variable");
+  expect(textOf(refused)).toContain("--expose");
+  expect((await registered("PUBLIC_MODE", "PUBLIC_KEY")).isError).toBeFalsy();
+  const code = `from mcptools.exposed import echo\nprint(echo.run(echo.Params(message="${env.PUBLIC_MODE} ${env.PUBLIC_KEY}")))`;
+  expect(await exposing.text(code)).toBe("Echo: a mode of twenty characters ${PUBLIC_KEY}");
+});
+
 test("what one server of a workspace registers, another one calls", async ({ client, connect }) => {
   await using other = await connect({ workspace: client.workspace });
   await other.text("1");
