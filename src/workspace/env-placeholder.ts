@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { lock } from "proper-lockfile";
 import { systemCodeOf } from "../common/errors.ts";
 import { currentProcess, formatIdentity, livenessOf, parseIdentity } from "../common/process-identity.ts";
+import { workspaceGone } from "./workspace-files.ts";
 
 export interface EnvPlaceholderOptions {
   /** State directory of the workspace: `<state>/workspaces/<key>`. */
@@ -17,7 +18,7 @@ export interface EnvPlaceholderOptions {
 /**
  * Makes an empty `.env` (0600) in the root of `workspace` where there is none, so that there is something to mask and a
  * cell can't plant one. Disposing removes it again if it is still empty and no other live session of this workspace
- * needs it; a file that was not made here is never removed.
+ * needs it; a file that was not made here is never removed. Rejects with `workspace-gone` where the directory is missing.
  */
 export async function plantEmptyEnvFile(workspace: string, options: EnvPlaceholderOptions): Promise<AsyncDisposable> {
   const sessions = join(options.stateDir, "sessions");
@@ -27,7 +28,7 @@ export async function plantEmptyEnvFile(workspace: string, options: EnvPlacehold
   await mkdir(sessions, { recursive: true, mode: 0o700 });
   await locked(options.stateDir, async () => {
     await writeFile(record, formatIdentity(currentProcess()), { mode: 0o600 });
-    if (await createEmpty(path, options.owner)) await writeFile(made, "", { mode: 0o600 });
+    if (await createEmpty(workspace, options.owner)) await writeFile(made, "", { mode: 0o600 });
   });
   let removal: Promise<void> | undefined;
   const remove = () =>
@@ -40,15 +41,15 @@ export async function plantEmptyEnvFile(workspace: string, options: EnvPlacehold
 }
 
 /** False when something of that name is there already, whatever it is. */
-async function createEmpty(path: string, owner: EnvPlaceholderOptions["owner"]): Promise<boolean> {
+async function createEmpty(workspace: string, owner: EnvPlaceholderOptions["owner"]): Promise<boolean> {
   try {
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-    await using file = await open(path, flags, 0o600);
+    await using file = await open(join(workspace, ".env"), flags, 0o600);
     if (owner !== undefined && process.getuid?.() === 0) await file.chown(owner.uid, owner.gid);
     return true;
   } catch (error) {
     if (systemCodeOf(error) === "EEXIST") return false;
-    throw error;
+    throw systemCodeOf(error) === "ENOENT" ? workspaceGone(workspace, error) : error;
   }
 }
 

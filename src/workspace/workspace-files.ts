@@ -160,7 +160,7 @@ export class WorkspaceFiles implements AsyncDisposable {
       const code = systemCodeOf(error) ?? "";
       if (["ELOOP", "ENOTDIR", "EISDIR"].includes(code)) throw refusedPlace(relativePath, error);
       if (["ENOSPC", "EDQUOT"].includes(code)) throw diskFull(relativePath, error);
-      if (code === "ENOENT" && (await this.#isGone())) throw gone(this.path, error);
+      if (code === "ENOENT" && (await this.#isGone())) throw workspaceGone(this.path, error);
       throw error;
     }
   }
@@ -191,7 +191,8 @@ function diskFull(relativePath: string, cause: unknown): IpyboxError {
   });
 }
 
-function gone(path: string, cause: unknown): IpyboxError {
+/** What any use of the workspace comes to when its directory is not there any more. */
+export function workspaceGone(path: string, cause: unknown): IpyboxError {
   return new IpyboxError("workspace-gone", `The workspace ${path} was removed or replaced`, {
     hint: "Restart ipybox in a workspace that exists",
     cause,

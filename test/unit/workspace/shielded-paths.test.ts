@@ -175,6 +175,11 @@ describe("the placeholder for .env", () => {
     expect(await readdir(join(root, "state/sessions"))).toEqual([]);
   });
 
+  it("can't be made in a workspace that is gone, which has a code of its own", async () => {
+    await rm(workspace, { recursive: true });
+    await expect(plant("a")).rejects.toMatchObject({ code: "workspace-gone" });
+  });
+
   it("stays when the user filled it, and the user's own empty file stays, too", async () => {
     const filled = await plant("a");
     await writeFile(join(workspace, ".env"), "KEY=1");
