@@ -32,6 +32,13 @@ describe("a registered MCP server", () => {
     expect(metaOf(result).toolCalls).toMatchObject([{ server: "everything", tool: "echo", status: "done" }]);
   });
 
+  test("is explained by help(), within what a cell shows", async ({ client }) => {
+    const text = await client.text("from mcptools.everything import get_sum\nhelp(get_sum)");
+    expect(text).toContain("Params(*, a: float, b: float) -> None");
+    expect(text).toContain("run(params: 'Params') -> 'ToolText'");
+    expect(text).not.toContain("model_dump");
+  });
+
   test("answers structured content as a Result", async ({ client }) => {
     const code =
       "from mcptools.everything.get_structured_content import Params, run\nr = run(Params(location='Chicago'))\n(type(r).__name__, type(r.temperature).__name__)";

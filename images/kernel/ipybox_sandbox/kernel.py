@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from ipybox_sandbox import bridge, process
 from ipybox_sandbox.kernel_app import SandboxKernelApp
 from ipybox_sandbox.kernel_tree import report
+from ipybox_sandbox.model_help import shorten_help_of_models
 from ipybox_sandbox.oom import oom_kills
 from ipybox_sandbox.paths import FONT_CACHE, Paths
 
@@ -63,10 +64,11 @@ class KernelOrder:
 
 
 def preload() -> None:
-    """Imports what every kernel needs, without starting a thread."""
+    """Imports and sets up what every kernel needs, without starting a thread."""
     for name in ("ipybox_sandbox.magics", "ipybox_sandbox.toolapi", *_IMPORTED_BY_A_KERNEL):
         if _exists(name):
             importlib.import_module(name)
+    shorten_help_of_models()
 
 
 def run_kernel(order: KernelOrder, report_fd: int) -> NoReturn:

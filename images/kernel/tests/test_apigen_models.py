@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import pydoc
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from IPython.utils.capture import capture_output
 from pydantic import ValidationError
 
 from ipybox_sandbox import bridge
+from ipybox_sandbox.model_help import shorten_help_of_models
 from ipybox_sandbox.toolapi import ImageBlock, LinkBlock, ResourceBlock, ToolError, ToolText, arguments_of
 from ipybox_sandbox.toolcontent import text_of
 
@@ -471,3 +473,14 @@ def test_a_picture_shows_itself_as_the_last_expression_of_a_cell() -> None:
         assert "'only text'" in captured.stdout
     finally:
         InteractiveShell.clear_instance()
+
+
+def test_help_is_about_the_tool_and_not_about_pydantic(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pydoc, "visiblename", pydoc.visiblename)
+    module = workspace.module(obj({"text": {"type": "string"}, "n": {"type": "integer"}}, "text"), obj({}))
+    shorten_help_of_models()
+    text = pydoc.plain(pydoc.render_doc(module))
+    assert "Params(*, text: str, n: int | None = None) -> None" in text
+    assert "run(params: 'Params') -> 'Result'" in text
+    assert "model_dump" not in text
+    assert "__pydantic" not in text
