@@ -2,10 +2,12 @@
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import {
+  closeSync,
   cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -61,21 +63,20 @@ export class Place {
   async startEngine(env, toCommand) {
     const path = this.at("engine.sock");
     const [program, ...args] = this.command(env, ...toCommand(`unix://${path}`));
+    // Into a file: nobody reads a pipe while the tests run, and a daemon whose log nobody reads stops.
+    const log = openSync(this.at("engine.log"), "w");
     const child = spawn(program, args, {
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: ["ignore", log, log],
       env: { ...process.env, ...env },
       detached: true,
     });
+    closeSync(log);
     this.#processes.push(child);
-    const log = [];
-    for (const stream of [child.stdout, child.stderr])
-      stream.on("data", (chunk) => void log.splice(0, log.length - 50, String(chunk)));
     await new Promise((resolve, reject) => {
       const watcher = watch(dirname(path), () => existsSync(path) && settle(resolve));
       const settle = (then) => (watcher.close(), then());
-      child.once("exit", () =>
-        settle(() => reject(new Unavailable(log.join("").trim().split("\n").at(-1) ?? program))),
-      );
+      const lastWords = () => readFileSync(this.at("engine.log"), "utf8").trim().split("\n").at(-1);
+      child.once("exit", () => settle(() => reject(new Unavailable(`${program} ended: ${lastWords()}`))));
     });
     return `unix://${path}`;
   }
