@@ -6,7 +6,7 @@ import { matchesGlob } from "./glob.ts";
 import { type EntryKind, Walk } from "./walk.ts";
 
 export interface ShieldOptions {
-  /** Globs of `--mask`: without a slash they match names at any depth, with one paths relative to the workspace. */
+  /** Globs of `--mask`: without a slash they match names at any depth, with one paths of the workspace. */
   readonly mask: readonly string[];
   /** Paths of `--protect` and `--unprotect`, absolute or relative to the workspace. */
   readonly protect: readonly string[];
@@ -30,7 +30,7 @@ export class ShieldRules {
     this.workspace = workspace;
     this.#none = options === undefined;
     this.maxDepth = this.#none ? 0 : mask.length > 0 ? MASK_DEPTH : NAME_DEPTH;
-    this.#mask = mask;
+    this.#mask = mask.map((glob) => (glob.startsWith(`${workspace}${sep}`) ? relative(workspace, glob) : glob));
     this.#lifted = new Set(unprotect.map((path) => resolve(workspace, path)));
     this.named = protect.map((path) => resolve(workspace, path)).filter((path) => !this.#lifted.has(path));
   }

@@ -56,6 +56,7 @@ describe("masked files", () => {
       "secrets/x",
       "secrets/y/z",
     ]);
+    expect((await find({ mask: [join(workspace, "secrets/y")] })).masked).toEqual(["secrets/y/z"]);
   });
 
   it("are the targets of links in the workspace, and directories named .env are none", async () => {
