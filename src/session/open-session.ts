@@ -10,7 +10,6 @@ import { ReleaseStack } from "../common/lifecycle.ts";
 import type { Logger } from "../common/logger.ts";
 import { HostEgress } from "../egress/host-egress.ts";
 import { PackageInstaller } from "../packages/installer.ts";
-import { assertWorkspace } from "../sandbox/assert-workspace.ts";
 import type { ExtraMount, SandboxEngine, SandboxSpec } from "../sandbox/engine.ts";
 import { plantEmptyEnvFile } from "../workspace/env-placeholder.ts";
 import { WorkspaceCopy } from "../workspace/copy/workspace-copy.ts";
@@ -129,7 +128,6 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
     openSandbox: (wishes) =>
       openUnbreached({
         watch: async () => {
-          await assertWorkspace(workspace.path);
           await plantEnvFile(); // the user may have removed the one before
           return await ShieldWatcher.open(rules, logger);
         },
@@ -157,7 +155,6 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
       workspace: workspace.path,
       stateDir: workspaceState,
       runInstaller: async (args, task) => {
-        await assertWorkspace(workspace.path);
         using shields = await ShieldWatcher.open(rules, logger);
         const breached = new AbortController();
         void shields.breached.then((breach) => breached.abort(installBreached(breach)));
