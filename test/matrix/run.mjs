@@ -13,15 +13,18 @@ const SESSIONS = ["cells", "environment", "mcp-servers", "packages", "registrati
 );
 /** Ten thousand cells and hundreds of megabytes: for engines and links that pass output on in another way. */
 const OUTPUT = "e2e/output";
-/** On cgroup v1 rootless engines limit nothing, and a fork bomb is among those tests. */
-const WITHOUT_LIMITS = SESSIONS.filter((name) => name !== "e2e/stopping");
+/**
+ * On cgroup v1 rootless engines limit nothing, and a fork bomb is among those tests. Of gVisor they expect more than it
+ * gives: docs/security.md says where it replaces a sandbox instead of a kernel.
+ */
+const WITHOUT_STOPPING = SESSIONS.filter((name) => name !== "e2e/stopping");
 const ROWS = [
   { name: "docker, socket link", tests: [CONTRACT[0], ...SESSIONS, OUTPUT], env: { IPYBOX_LINK: "socket" } },
   { name: "docker, exec link", tests: [CONTRACT[1], ...SESSIONS, OUTPUT], env: { IPYBOX_LINK: "exec" } },
   { name: "podman", tests: [...CONTRACT, ...SESSIONS], start: startPodman },
-  { name: "podman, rootless", tests: [...CONTRACT, ...WITHOUT_LIMITS], start: startRootlessPodman },
-  { name: "docker, rootless", tests: [...CONTRACT, ...WITHOUT_LIMITS], start: startRootlessDocker },
-  { name: "gVisor", tests: [...CONTRACT, ...SESSIONS], start: startGVisor },
+  { name: "podman, rootless", tests: [...CONTRACT, ...WITHOUT_STOPPING], start: startRootlessPodman },
+  { name: "docker, rootless", tests: [...CONTRACT, ...WITHOUT_STOPPING], start: startRootlessDocker },
+  { name: "gVisor", tests: [...CONTRACT, ...WITHOUT_STOPPING], start: startGVisor },
   { name: "engine on TCP, with TLS", tests: ["matrix/tcp-tls"] },
   { name: "engine behind ssh", tests: ["matrix/ssh"] },
   { name: "examples for CI: mounted socket, nested daemon", tests: ["matrix/ci-examples"] },
