@@ -13,7 +13,7 @@ const PYTHON_SERVERS = "test/helpers/python-servers.ts";
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: "unit", include: ["test/*.test.ts", "test/unit/**/*.test.ts"] } },
+      { test: { ...project("unit", 30_000), include: ["test/*.test.ts", "test/unit/**/*.test.ts"] } },
       { test: project("contract", 60_000) },
       { test: { ...project("integration", 120_000), globalSetup: PYTHON_SERVERS } },
       {

@@ -37,7 +37,7 @@ export function kernelEnvironment(variables: ReadonlyMap<string, Variable>): Rec
   for (const [name, { value }] of variables) {
     if (!name.startsWith(KERNEL_PREFIX)) continue;
     const inner = name.slice(KERNEL_PREFIX.length);
-    if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(inner)) continue;
+    if (inner === "") continue;
     if (RESERVED.test(inner)) {
       throw new IpyboxError(
         "invalid-configuration",

@@ -33,6 +33,12 @@ describe("kernelEnvironment", () => {
     expect(kernelEnvironment(variables)).toEqual({ X: "1", Y: "2" });
   });
 
+  test("takes any name that an environment can have", () => {
+    expect(kernelEnvironment(mergeVariables({ "KERNEL_ENV_a-b.c": "1", KERNEL_ENV_: "2" }, undefined))).toEqual({
+      "a-b.c": "1",
+    });
+  });
+
   test("lets PATH be overridden", () => {
     expect(kernelEnvironment(mergeVariables({ KERNEL_ENV_PATH: "/x" }, undefined))).toEqual({ PATH: "/x" });
   });
