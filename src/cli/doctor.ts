@@ -1,6 +1,7 @@
 import { openEngine } from "../app.ts";
 import { cleanPath } from "../broker/host-paths.ts";
 import type { Config } from "../config/options.ts";
+import { hasShields } from "../choose-engine.ts";
 import { openConfiguredWorkspace } from "../ground.ts";
 import type { Diagnosis } from "../sandbox/engine-admin.ts";
 import { findEnvExposure } from "../workspace/env-exposure.ts";
@@ -40,7 +41,7 @@ async function diagnoseEnvFiles(config: Config): Promise<Diagnosis> {
   return {
     name,
     status: "warn",
-    detail: `cells see these as empty while their masks hold: ${files.join(", ")}`,
+    detail: `${hasShields(config) ? "hidden from cells while their masks hold" : "cells can read these"}: ${files.join(", ")}`,
     remedy: "Keep secrets outside the workspace and name their file with --env-file.",
   };
 }
