@@ -1,9 +1,10 @@
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { once } from "node:events";
 import { join } from "node:path";
 import { describe, expect, inject, test as base } from "vitest";
-import { TestClient, TestDirectory } from "../helpers/client.ts";
+import { errorCodeOf, TestClient, TestDirectory, textOf } from "../helpers/client.ts";
 
 /** The same attempts in two sessions of one workspace: behind sandbox-runtime, and without any wall. */
 const test = base
@@ -73,4 +74,23 @@ describe("behind sandbox-runtime", () => {
       expect(existsSync(join(directory.path, "workspace", name))).toBe(false);
     }
   });
+});
+
+describe("without what sandbox-runtime needs", () => {
+  test.for(["bwrap", "socat", "rg"])(
+    "a cell does not run, and its answer says what to install: %s",
+    async (missing) => {
+      using directory = new TestDirectory();
+      const programs = directory.make("programs");
+      for (const name of ["node", "sh", "bwrap", "socat", "rg"].filter((other) => other !== missing)) {
+        const path = execFileSync("sh", ["-c", `command -v ${name}`], { encoding: "utf8" }).trim();
+        symlinkSync(path, join(programs, name));
+      }
+      const started = { bin: inject("ipyboxBin"), directory, args: ["--sandbox"], env: { PATH: programs } };
+      await using client = await TestClient.connect(started);
+      const refused = await client.cell("1");
+      expect(errorCodeOf(refused)).toBe("confinement-unavailable");
+      expect(textOf(refused)).toMatch(/not (installed|found).*\nHint: .*apt-get install bubblewrap socat ripgrep/);
+    },
+  );
 });
