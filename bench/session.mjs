@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
+import { setTimeout } from "node:timers/promises";
 
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
@@ -87,6 +88,15 @@ export async function withSession(subject, action, options = {}) {
   } finally {
     await session[Symbol.asyncDispose]();
   }
+}
+
+/** As one that has been at work for a while: what a first cell starts in the background has ended. */
+export function withWarmSession(subject, action) {
+  return withSession(subject, async (session) => {
+    await repeat(50, () => session.cell("2 + 2"));
+    await setTimeout(3000); // until the spare kernel and the generator are ready
+    return action(session);
+  });
 }
 
 /** Milliseconds that `action` takes. */

@@ -1,4 +1,4 @@
-import { withSession } from "../session.mjs";
+import { withWarmSession } from "../session.mjs";
 import { registerUpstream } from "../upstream-params.mjs";
 
 /** From threads, since the original has no asynchronous form. */
@@ -21,7 +21,7 @@ export const measurement = {
   unit: "ms",
   target: null,
   run: (subject) =>
-    withSession(subject, async (session) => {
+    withWarmSession(subject, async (session) => {
       await registerUpstream(session);
       return session.samples(CALLS);
     }),

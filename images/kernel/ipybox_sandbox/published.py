@@ -20,6 +20,8 @@ _REST_SECONDS = 0.002
 """Between two readings of many short texts: to wake a reader costs more than to write."""
 _PIPE_BYTES = 256 * 1024
 """What a fast writer fills meanwhile."""
+_ENOUGH_BYTES = _PIPE_BYTES // 4
+"""Worth a reading: no rest is needed, and a writer may be waiting."""
 _READ_BYTES = 1024 * 1024
 
 
@@ -35,7 +37,7 @@ class PublishedOutput:
         self._listeners: set[Subscription] = set()
         self._is_open = True
         self._is_reading = False
-        self._only_text_at = -math.inf
+        self._few_texts_at = -math.inf
         self._rest: asyncio.TimerHandle | None = None
 
     def subscribe(self) -> Subscription:
@@ -79,11 +81,11 @@ class PublishedOutput:
         except BlockingIOError:
             return False
         try:
-            only_text = True
+            few_texts = len(data) < _ENOUGH_BYTES
             for item in self._frames.feed(data):
                 self._publish(self._to_message(item) if isinstance(item, Text) else item)
-                only_text = only_text and isinstance(item, Text)
-            self._rest_in_burst(only_text)
+                few_texts = few_texts and isinstance(item, Text)
+            self._rest_in_burst(few_texts)
         except Exception:
             # A cell wrote to the kernel's own descriptor: nobody can know where the next frame begins.
             app_log.exception("the output of a kernel makes no sense")
@@ -92,12 +94,12 @@ class PublishedOutput:
             self._close()
         return bool(data)
 
-    def _rest_in_burst(self, only_text: bool) -> None:
+    def _rest_in_burst(self, few_texts: bool) -> None:
         loop = asyncio.get_running_loop()
-        if only_text and loop.time() - self._only_text_at < _REST_SECONDS and self._rest is None:
+        if few_texts and loop.time() - self._few_texts_at < _REST_SECONDS and self._rest is None:
             self._rest = loop.call_later(_REST_SECONDS, self.hurry)
             self.pace()
-        self._only_text_at = loop.time() if only_text else -math.inf
+        self._few_texts_at = loop.time() if few_texts else -math.inf
 
     def _publish(self, message: Message) -> None:
         for listener in list(self._listeners):
