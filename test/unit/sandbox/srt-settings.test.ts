@@ -7,23 +7,23 @@ import { parseSettings, settingsFor } from "../../../src/sandbox/local/srt-setti
 const VIEW: View = {
   directory: "/run/s1.d",
   outside: "/run/s1",
-  writable: ["/run/s1.d", "/work"],
-  readOnly: ["/work/.git"],
-  hidden: ["/work/.env", "/state"],
+  writable: ["/run/s1.d", "/project"],
+  readOnly: ["/project/.git"],
+  hidden: ["/project/.env", "/state"],
   visible: ["/state/environment"],
 };
 
-const settings = (document: object) => settingsFor(parseSettings(document), VIEW, "/work");
+const settings = (document: object) => settingsFor(parseSettings(document), VIEW, "/project");
 
 describe("settings of sandbox-runtime", () => {
   it("are by default: the workspace can be written, what is masked can't be read, there is no network", () => {
     expect(settings({})).toEqual({
       network: { allowedDomains: [], deniedDomains: [] },
       filesystem: {
-        denyRead: ["/work/.env", "/state", join(homedir(), ".npm/_logs"), join(homedir(), ".claude/debug")],
+        denyRead: ["/project/.env", "/state", join(homedir(), ".npm/_logs"), join(homedir(), ".claude/debug")],
         allowRead: ["/state/environment"],
-        allowWrite: ["/run/s1.d", "/work"],
-        denyWrite: ["/work/.git"],
+        allowWrite: ["/run/s1.d", "/project"],
+        denyWrite: ["/project/.git"],
       },
     });
   });
@@ -32,13 +32,13 @@ describe("settings of sandbox-runtime", () => {
     const { filesystem } = settings({
       filesystem: { denyRead: ["~/.ssh", "secrets", "/srv"], allowRead: ["/srv/open"], denyWrite: ["../beside"] },
     });
-    expect(filesystem.denyRead).toEqual(expect.arrayContaining(["~/.ssh", "/work/secrets", "/srv", "/work/.env"]));
+    expect(filesystem.denyRead).toEqual(expect.arrayContaining(["~/.ssh", "/project/secrets", "/srv", "/project/.env"]));
     expect(filesystem.allowRead).toEqual(["/srv/open", "/state/environment"]);
-    expect(filesystem.denyWrite).toEqual(["/beside", "/work/.git"]);
+    expect(filesystem.denyWrite).toEqual(["/beside", "/project/.git"]);
   });
 
   it("can take the workspace's writability away, but not that of the sandbox's own directory", () => {
-    expect(settings({ filesystem: { allowWrite: ["out"] } }).filesystem.allowWrite).toEqual(["/work/out", "/run/s1.d"]);
+    expect(settings({ filesystem: { allowWrite: ["out"] } }).filesystem.allowWrite).toEqual(["/project/out", "/run/s1.d"]);
     expect(settings({ filesystem: { allowWrite: [] } }).filesystem.allowWrite).toEqual(["/run/s1.d"]);
   });
 
