@@ -1,3 +1,4 @@
+import { realpath } from "node:fs/promises";
 import { homedir } from "node:os";
 
 import { ALL_IN_ONE, type AllInOneUsers } from "./all-in-one.ts";
@@ -13,6 +14,7 @@ import type { AdministeredEngine } from "./sandbox/engine-admin.ts";
 import { openSession, type OpenSessionOptions } from "./session/open-session.ts";
 import type { Session } from "./session/session.ts";
 import { VERSION } from "./version.ts";
+import { isWithin } from "./workspace/dangerous-directories.ts";
 
 export interface AppOptions {
   /** Asks the user on behalf of an upstream. */
@@ -44,7 +46,7 @@ export async function openAppOn(ground: Ground, options: AppOptions = {}): Promi
       owner,
       mounts,
       shields: hasShields(config)
-        ? { mask: config.mask, protect: config.protect, unprotect: config.unprotect }
+        ? { mask: await masksOf(ground), protect: config.protect, unprotect: config.unprotect }
         : undefined,
       memoryLimitBytes: hasLimits(config) ? config.memory : undefined,
       stateDir: stateDirectory(process.env),
@@ -80,6 +82,12 @@ export async function openAppOn(ground: Ground, options: AppOptions = {}): Promi
     },
     [Symbol.asyncDispose]: () => owned[Symbol.asyncDispose](),
   };
+}
+
+/** An env file in the workspace is hidden whatever its name: cells must neither read nor plant what MCP servers get. */
+async function masksOf({ config, workspace }: Ground): Promise<readonly string[]> {
+  const envFile = config.envFile === undefined ? undefined : await realpath(config.envFile).catch(() => undefined);
+  return envFile !== undefined && isWithin(envFile, workspace.path) ? [...config.mask, envFile] : config.mask;
 }
 
 const WHERE_TO_SET =

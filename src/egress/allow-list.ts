@@ -30,6 +30,12 @@ export function parseAllowRule(text: string, option: string): AllowRule {
   return { host, wildcard, ports: target?.port === undefined ? DEFAULT_PORTS : [target.port] };
 }
 
+/** The text of the rule that admits `host`, as {@link canonicalHost} returned it, at `port`. */
+export function formatAllowRule(host: string, port: number): string {
+  const name = isIP(host) === 6 ? `[${host}]` : host;
+  return DEFAULT_PORTS.includes(port) ? name : `${name}:${port}`;
+}
+
 /** Whether a rule admits `host` at `port`. Pure: nothing is resolved. `host` is what {@link canonicalHost} returned. */
 export function isAllowed(rules: readonly AllowRule[], host: string, port: number): boolean {
   return rules.some(

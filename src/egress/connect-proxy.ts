@@ -6,7 +6,7 @@ import { pipeline } from "node:stream/promises";
 import { messageOf } from "../common/errors.ts";
 import type { Logger } from "../common/logger.ts";
 import { isPublicAddress } from "./addresses.ts";
-import { canonicalHost, isAllowed, splitTarget, type AllowRule } from "./allow-list.ts";
+import { canonicalHost, formatAllowRule, isAllowed, splitTarget, type AllowRule } from "./allow-list.ts";
 import { connectThroughProxy } from "./upstream-proxy.ts";
 
 export interface ConnectProxyOptions {
@@ -81,12 +81,16 @@ export class ConnectProxy {
   async #dial(name: string, port: number): Promise<Socket> {
     const { allowed, allowedPrivate, logger } = this.#options;
     const host = canonicalHost(name);
-    if (host === undefined) throw new Denial(403, `'${printable(name)}' is no host name that can be admitted`);
+    if (host === undefined) {
+      logger.warn("egress denied: no host name", { host: printable(name), port });
+      throw new Denial(403, `'${printable(name)}' is no host name that can be admitted`);
+    }
     const privateToo = isAllowed(allowedPrivate, host, port);
     if (!privateToo && !isAllowed(allowed, host, port)) {
       logger.warn("egress denied: not on the list", { host, port });
-      const option = port === 443 || port === 80 ? host : `${host}:${port}`;
-      throw new Denial(403, `${host}:${port} is not admitted; start ipybox with --allow-domain ${option} to admit it`);
+      const isPrivate = isIP(host) !== 0 && !isPublicAddress(host);
+      const option = `${isPrivate ? "--allow-private" : "--allow-domain"} ${formatAllowRule(host, port)}`;
+      throw new Denial(403, `${host}:${port} is not admitted; start ipybox with ${option} to admit it`);
     }
     if (this.#open >= MAX_CONNECTIONS) throw new Denial(503, `more than ${MAX_CONNECTIONS} connections are open`);
     this.#open += 1;
@@ -109,7 +113,8 @@ export class ConnectProxy {
     const address = privateToo ? addresses[0] : addresses.find(isPublicAddress);
     if (address === undefined) {
       this.#options.logger.warn("egress denied: private address", { host, port });
-      throw new Denial(403, `${host} has a private address; start ipybox with --allow-private ${host} to admit it`);
+      const option = `--allow-private ${formatAllowRule(host, port)}`;
+      throw new Denial(403, `${host} has a private address; start ipybox with ${option} to admit it`);
     }
     return await connectTo(address, port);
   }

@@ -21,6 +21,8 @@ export interface HostEgressOptions {
   /** The server's own environment: pip's and proxies' variables. */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly home: string;
+  /** Contents of a file of pip's, undefined where there is none, or none to be trusted. */
+  readonly readFile: (path: string) => string | undefined;
   /** ipybox's state directory; the cache of downloads lies in it. */
   readonly stateDir: string;
   readonly logger: Logger;
@@ -89,12 +91,12 @@ export class HostEgress implements AsyncDisposable {
 
   /** The far end of one installer's egress socket: the indexes, and the host of its requirement's URL. */
   openInstaller(target?: { readonly host: string; readonly port: number }): EgressServer {
-    const { env, home, logger } = this.#options;
+    const { env, logger } = this.#options;
     const index = new IndexProxy({
       indexes: this.#indexes,
       http: this.#indexHttp,
       cache: this.#cache,
-      netrc: (host) => findNetrcCredentials(host, { env, home }),
+      netrc: (host) => findNetrcCredentials(host, this.#options),
       logger,
     });
     if (target === undefined) return new EgressServer({ index });

@@ -148,7 +148,8 @@ function words(text: string | undefined): string[] {
   return (text ?? "").split(/\s+/).filter((word) => word !== "");
 }
 
-function readText(path: string): string | undefined {
+/** The default of {@link IndexSources}' `readFile`. */
+export function readText(path: string): string | undefined {
   try {
     return readFileSync(path, "utf8");
   } catch {

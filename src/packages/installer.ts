@@ -113,8 +113,9 @@ export class PackageInstaller {
 
 function refuseForeignHost(requirement: Requirement, options: InstallOptions): void {
   if (!("host" in requirement) || options.admitsHost?.(requirement.host, requirement.port)) return;
+  const port = requirement.port === 443 ? "" : `:${requirement.port}`;
   throw new IpyboxError("invalid-requirement", `Code in a cell can't install from ${requirement.host}`, {
-    hint: `Call the tool install_package instead, or start ipybox with --allow-domain ${requirement.host}`,
+    hint: `Call the tool install_package instead, or start ipybox with --allow-domain ${requirement.host}${port}`,
   });
 }
 

@@ -1,14 +1,16 @@
 import { randomBytes } from "node:crypto";
 import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 
 import type { Elicit } from "../broker/elicitation.ts";
+import { passesThrough } from "../broker/host-paths.ts";
 import type { ProcessUser } from "../broker/open-upstream.ts";
 import { ToolBroker } from "../broker/tool-broker.ts";
 import { IpyboxError } from "../common/errors.ts";
 import { ReleaseStack } from "../common/lifecycle.ts";
 import type { Logger } from "../common/logger.ts";
 import { HostEgress } from "../egress/host-egress.ts";
+import { readText } from "../egress/index-config.ts";
 import { PackageInstaller } from "../packages/installer.ts";
 import type { ExtraMount, SandboxEngine, SandboxSpec } from "../sandbox/engine.ts";
 import { plantEmptyEnvFile } from "../workspace/env-placeholder.ts";
@@ -95,12 +97,16 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
       mounts: options.mounts,
     };
   };
+  const writableMounts = options.mounts.flatMap((mount) => (mount.readOnly ? [] : [mount.source]));
+  const writableDirectories = [workspace.path, ...writableMounts];
   const egress = stack.use(
     new HostEgress({
       ...options.packages,
       ...options.egress,
       env: options.env,
       home: options.home,
+      // An activated environment lies in the workspace as a rule, and a cell could plant a pip.conf in it.
+      readFile: (path) => (passesThrough(resolve(path), writableDirectories) ? undefined : readText(path)),
       stateDir: options.stateDir,
       logger,
     }),
@@ -115,7 +121,7 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
     ...options.upstreams,
     directory: workspaceState,
     workspace: workspace.path,
-    writableDirectories: [workspace.path, ...options.mounts.flatMap((mount) => (mount.readOnly ? [] : [mount.source]))],
+    writableDirectories,
     variables: options.variables,
     hostEnvironment: options.env,
     clientInfo: { name: "ipybox", version: options.version },

@@ -6,9 +6,9 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 
-import { errorCodeOf, textOf } from "../helpers/client.ts";
+import { errorCodeOf, TestClient, TestDirectory, textOf } from "../helpers/client.ts";
 import { SessionUnderAttack } from "./session-under-attack.ts";
 
 const PASSWORD = "password-of-the-index";
@@ -201,6 +201,24 @@ test("an install that is cancelled leaves the packages as they were, and keeps n
   await expect(cancelled).rejects.toThrow();
   expect(await packages()).toBe(before);
   expect(textOf(await install("honest"))).toContain("Nothing to do");
+});
+
+test("no configuration of pip's is read from the workspace, where a cell can plant it, though it is from elsewhere", async () => {
+  using directory = new TestDirectory();
+  const workspace = directory.make("workspace");
+  for (const [environment, isAsked] of [
+    [directory.make("workspace/.venv"), false],
+    [directory.make("environment"), true],
+  ] as const) {
+    const extra = `extra-index-url = http://127.0.0.1:${port()}/simple/`;
+    writeFileSync(join(environment, "pip.conf"), `[global]\n${extra}\n`);
+    const env = { VIRTUAL_ENV: environment };
+    await using client = await TestClient.connect({ bin: inject("ipyboxBin"), directory, workspace, env });
+    const before = asked.length;
+    const result = await client.call("install_package", { package_name: "no-such-package-of-the-attempt" });
+    expect(result.isError).toBe(true);
+    expect(asked.slice(before).length > 0).toBe(isAsked);
+  }
 });
 
 test("no credential of the index is anywhere in the workspace or in a cell's answer", async () => {

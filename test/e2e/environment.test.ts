@@ -6,6 +6,8 @@ import { describe, expect } from "vitest";
 import { textOf } from "../helpers/client.ts";
 import { test } from "../helpers/session.ts";
 
+const PATH = "/opt/of-the-user:/usr/bin:/bin";
+
 test.override("options", ({ directory }) => {
   const workspace = directory.make("with-env");
   writeFileSync(
@@ -14,7 +16,12 @@ test.override("options", ({ directory }) => {
   );
   writeFileSync(join(workspace, ".env.example"), "EXAMPLE=1\n");
   writeFileSync(join(directory.make("with-env/nested/deep"), ".env"), "NESTED_SECRET=1\n");
-  const env = { KERNEL_ENV_X: "from-process", KERNEL_ENV_BOTH: "process", SECRET_OF_SERVER: "s" };
+  const env = {
+    KERNEL_ENV_X: "from-process",
+    KERNEL_ENV_BOTH: "process",
+    KERNEL_ENV_PATH: PATH,
+    SECRET_OF_SERVER: "s",
+  };
   return { workspace, env };
 });
 
@@ -23,6 +30,10 @@ describe("with an env file", () => {
     expect(await client.text("import os; [os.environ[n] for n in ('X', 'FROM_FILE', 'BOTH')]")).toBe(
       "['from-process', 'f', 'process']",
     );
+  });
+
+  test("KERNEL_ENV_PATH overrides PATH", async ({ client }) => {
+    expect(await client.text("import os; os.environ['PATH']")).toBe(`'${PATH}'`);
   });
 
   test("no other variable of the server arrives, under any name", async ({ client }) => {
@@ -101,4 +112,17 @@ test("a mount is there read-only at its own path, or writable where it is said t
   expect((await client.cell(`open(${JSON.stringify(join(readOnly, "new.txt"))}, 'w')`)).isError).toBe(true);
   await client.text("open('/data/new.txt', 'w').write('x')");
   expect(readFileSync(join(writable, "new.txt"), "utf8")).toBe("x");
+});
+
+test("an env file that --env-file names in the workspace is hidden as .env is, and used", async ({
+  connect,
+  directory,
+}) => {
+  const workspace = directory.make("named");
+  const path = join(directory.make("named/config"), "keys");
+  writeFileSync(path, "KERNEL_ENV_GIVEN=from the file\nSECRET=1\n");
+  await using client = await connect({ workspace, args: ["--env-file", path] });
+  expect(await client.text("import os; open('config/keys').read(), os.environ['GIVEN']")).toBe("('', 'from the file')");
+  for (const code of ["os.rename('config', 'moved')", "os.unlink('config/keys')"])
+    expect((await client.cell(code)).isError).toBe(true);
 });

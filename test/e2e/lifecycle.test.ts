@@ -38,7 +38,7 @@ describe("the end of a server", () => {
     });
   });
 
-  test.for(["stdin", "SIGTERM", "SIGINT"] as const)("by %s removes everything and exits with 0", async (how) => {
+  test.for(["stdin", "SIGTERM", "SIGINT"] as const)("by %s in a cell leaves nothing and exits with 0", async (how) => {
     const workspace = directory.make(`ended-by-${how}`);
     const server = spawn(bin, ["--workspace", workspace], {
       env: baseEnvironment(directory),
@@ -50,12 +50,12 @@ describe("the end of a server", () => {
     const call = { name: "execute_ipython_cell", arguments: { code: "6 * 7" } };
     server.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", id: 2, method: "tools/call", params: call })}\n`);
     let answers = "";
-    for await (const chunk of server.stdout) {
-      answers += String(chunk);
-      if (answers.includes('"id":2')) break;
-    }
-    expect(answers).toContain('"text":"42"');
+    server.stdout.on("data", (chunk: Buffer) => (answers += chunk.toString()));
+    await expect.poll(() => answers, { timeout: 60_000 }).toContain('"text":"42"');
     expect(await sandboxesOf(workspace)).toHaveLength(1);
+    const endless = { ...call, arguments: { code: "open('running', 'w').close()\nwhile True: pass" } };
+    server.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", id: 3, method: "tools/call", params: endless })}\n`);
+    await expect.poll(() => existsSync(`${workspace}/running`), { timeout: 10_000 }).toBe(true);
     if (how === "stdin") server.stdin.end();
     else server.kill(how);
     const [code] = (await once(server, "exit")) as [number | null];
@@ -93,6 +93,14 @@ describe("the command line", () => {
     [["--workspace", "/no/such/parent"], ["/no/such/parent"]],
     [["--workspace", "/"], ["whole file system"]],
     [["--mcp-config", "/no/such/file.json"], ["/no/such/file.json"]],
+    [
+      ["--sandbox-config", "/no/such/settings.json"],
+      ["--sandbox-config", "/no/such/settings.json"],
+    ],
+    [
+      ["--policy=p.json", "--transport=http", "--audit-log=off"],
+      ["option --policy", "option --transport", "option --audit-log"],
+    ],
     [["frobnicate"], ["frobnicate"]],
     [["run"], ["FILE"]],
   ] as const)("refuses %s with exit code 2 and starts nothing", async ([args, words]) => {
@@ -100,6 +108,14 @@ describe("the command line", () => {
     await expect(failed).rejects.toMatchObject({ code: 2, stdout: "" });
     const { stderr } = (await failed.catch((error: unknown) => error)) as { stderr: string };
     for (const word of words) expect(stderr).toContain(word);
+  });
+
+  test("refuses a variable for kernels that their runtime needs, at the start", async () => {
+    const env = { ...baseEnvironment(directory), KERNEL_ENV_HOME: "/elsewhere" };
+    await expect(run(bin, [], { env, cwd: directory.make("cwd") })).rejects.toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("KERNEL_ENV_HOME") as string,
+    });
   });
 
   test("run streams a file's output and tells by its exit code how it went", async () => {

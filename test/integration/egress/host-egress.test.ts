@@ -8,6 +8,7 @@ import { afterEach, beforeEach, expect, it } from "vitest";
 import { ReleaseStack } from "../../../src/common/lifecycle.ts";
 import { silentLogger } from "../../../src/common/logger.ts";
 import { HostEgress } from "../../../src/egress/host-egress.ts";
+import { readText } from "../../../src/egress/index-config.ts";
 
 interface ProjectPage {
   readonly files: readonly {
@@ -36,6 +37,7 @@ async function open(): Promise<(path: string) => Promise<{ status: number; body:
       allowPrivate: [],
       env: process.env,
       home: homedir(),
+      readFile: readText,
       stateDir,
       logger: silentLogger,
     }),

@@ -15,6 +15,12 @@ describe("parseCommandLine", () => {
     expect(flags).toEqual({ memory: "1g", mask: ["a", "b"], allowWorkspaceUpstream: true });
   });
 
+  test("takes --sandbox without a value for srt, at the end and before another flag", () => {
+    for (const line of [["--sandbox"], ["--sandbox", "--memory", "1g"]])
+      expect(parseCommandLine(line, serve)).toMatchObject({ flags: { sandbox: "srt" }, problems: [] });
+    expect(parseCommandLine(["--sandbox", "none"], serve).flags).toEqual({ sandbox: "none" });
+  });
+
   test("takes --no-redact as an option with a value, not as a negation", () => {
     expect(parseCommandLine(["--no-redact", "MODE"], serve).flags).toEqual({ noRedact: ["MODE"] });
   });

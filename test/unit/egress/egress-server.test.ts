@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { silentLogger } from "../../../src/common/logger.ts";
-import { parseAllowRule } from "../../../src/egress/allow-list.ts";
+import { canonicalHost, isAllowed, parseAllowRule, splitTarget } from "../../../src/egress/allow-list.ts";
 import { ConnectProxy } from "../../../src/egress/connect-proxy.ts";
 import { EgressServer } from "../../../src/egress/egress-server.ts";
 import { HostHttp } from "../../../src/egress/host-http.ts";
@@ -227,6 +227,20 @@ describe("egress", () => {
     },
   );
 
+  it.each(["10.0.0.1:8443", "[fd00::1]:8443", "[fd00::1]:443"])(
+    "names the option that admits %s, its port too",
+    async (target) => {
+      const asking = `CONNECT ${target} HTTP/1.1\r\nhost: x\r\n\r\n`;
+      const option = /--allow-private (\S+) to admit it/;
+      const refused = await exchange(await dial(openProxy([], [])), asking);
+      const [, rule = ""] = option.exec(refused) ?? [];
+      const onTheList = await exchange(await dial(openProxy([rule], [])), asking);
+      expect(option.exec(onTheList)?.[1]).toBe(rule);
+      const { host = "", port = 0 } = splitTarget(target) ?? {};
+      expect(isAllowed([parseAllowRule(rule, "--allow-private")], canonicalHost(host) ?? "", port)).toBe(true);
+    },
+  );
+
   it.each(["2130706433:443", "0x7f.1:443", "127.1:80", "[::ffff:127.0.0.1]:443", "localhost:443", "example.org"])(
     "refuses CONNECT %s",
     async (target) => {
@@ -259,7 +273,7 @@ describe("egress", () => {
       await dial(egress),
       "GET http://169.254.169.254/latest HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
     );
-    expect(answer).toMatch(/^HTTP\/1.1 403 [^]*--allow-domain 169\.254\.169\.254/);
+    expect(answer).toMatch(/^HTTP\/1.1 403 [^]*--allow-private 169\.254\.169\.254/);
   });
 
   it("closes what is open when it is disposed", async () => {

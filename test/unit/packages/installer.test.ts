@@ -110,6 +110,9 @@ describe("the package installer", () => {
       code: "invalid-requirement",
       hint: expect.stringContaining("--allow-domain example.org") as unknown,
     });
+    await expect(packages.install("git+https://example.org:8443/a", options)).rejects.toMatchObject({
+      hint: expect.stringMatching(/--allow-domain example\.org:8443$/) as unknown,
+    });
     await packages.install("git+https://example.org/a", { ...options, admitsHost: (host) => host === "example.org" });
     await packages.install("numpy", options);
   });
