@@ -113,14 +113,17 @@ describe("programs that a cell plants are not run on the host:", () => {
     );
   });
 
-  test("settings for npm, Node.js or Python in the workspace", async () => {
-    await attacked.client
-      .text(`open(".npmrc", "w").write("script-shell=${marker}\\nnode-options=--require ${marker}\\n")
-open("package.json", "w").write('{"name": "x", "bin": {"npx": "./server.sh"}, "scripts": {"preinstall": "touch ${marker}"}}')
-open("pyvenv.cfg", "w").write("home = .")`);
-    await register({ command: "npx", args: ["--version"], timeout: 20 });
+  test("npm's settings in the workspace, which a plain npx there follows", async () => {
+    await plant("shell.sh");
+    await attacked.client.text(`open(".npmrc", "w").write("script-shell=" + os.path.abspath("shell.sh"))
+open("package.json", "w").write('{"name": "x"}')`);
+    const args = ["-c", "true"];
+    await register({ command: "npx", args, timeout: 20 });
     expect(existsSync(marker)).toBe(false);
-    await attacked.client.text(`[os.unlink(n) for n in (".npmrc", "package.json", "pyvenv.cfg")]`);
+    await promisify(execFile)("npx", args, { cwd: attacked.workspace });
+    expect(existsSync(marker)).toBe(true);
+    execFileSync("rm", [marker]);
+    await attacked.client.text(`[os.unlink(n) for n in (".npmrc", "package.json", "shell.sh")]`);
   });
 });
 

@@ -6,8 +6,11 @@ import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import { promisify } from "node:util";
 
+import type { Container } from "dockerode";
 import { afterEach, beforeEach, describe, expect, inject, test } from "vitest";
 
+import { ReleaseStack } from "../../src/common/lifecycle.ts";
+import { currentProcess, formatIdentity } from "../../src/common/process-identity.ts";
 import { baseEnvironment, TestDirectory, upstream } from "../helpers/client.ts";
 import { containersOf, docker, SessionUnderAttack } from "./session-under-attack.ts";
 
@@ -222,13 +225,27 @@ server.stdin.write(process.argv[3]); setInterval(() => undefined, 1000);`;
 });
 
 describe("two servers", () => {
-  test("sweep only the dead: one that starts leaves the other's sandbox and its variables alone", async () => {
+  test("sweep only the dead: one that starts leaves the living and what it can't judge alone", async () => {
     await using living = await SessionUnderAttack.open();
     await living.client.text("kept = 1");
-    await victim.call("execute_ipython_cell", { code: "1" });
-    await victim.kill();
+    const self = currentProcess();
+    const owners = {
+      dead: { ...self, startTime: "1" },
+      alive: self,
+      "of another machine": { ...self, machine: "another" },
+      "of another container": { ...self, pidNamespace: "1" },
+    };
+    // No lifeline would end these.
+    const place = join(living.workspace, "left");
+    await using left = new ReleaseStack();
+    for (const [session, owner] of Object.entries(owners)) {
+      const container = await startSleeper(living.image, place, session, formatIdentity(owner));
+      left.defer(() => container.remove({ force: true }).catch(() => undefined));
+    }
     await using next = await SessionUnderAttack.open();
-    await expect.poll(() => victim.leftovers(), { timeout: GONE_WITHIN_MS }).toEqual([]);
+    const sessions = async () => (await containersOf(place)).map(({ Labels }) => Labels["io.ipybox.session"]).sort();
+    const spared = Object.keys(owners).filter((name) => name !== "dead");
+    await expect.poll(sessions, { timeout: GONE_WITHIN_MS }).toEqual(spared.sort());
     expect(next.containerId).not.toBe(living.containerId);
     expect(await living.client.text("kept")).toBe("1");
   });
@@ -245,6 +262,23 @@ describe("two servers", () => {
     await expect.poll(() => victim.leftovers(), { timeout: GONE_WITHIN_MS }).toEqual([]);
   });
 });
+
+/** A container with the labels of a sandbox, in which there is no init of ours. */
+async function startSleeper(image: string, workspace: string, session: string, owner: string): Promise<Container> {
+  const container = await docker.createContainer({
+    Image: image,
+    Entrypoint: ["sleep", "600"],
+    Labels: {
+      "io.ipybox.session": session,
+      "io.ipybox.owner": owner,
+      "io.ipybox.workspace": workspace,
+      "io.ipybox.role": "session",
+    },
+    HostConfig: { NetworkMode: "none" },
+  });
+  await container.start();
+  return container;
+}
 
 function processesWith(mark: string): string[] {
   return readdirSync("/proc").filter((pid) => {

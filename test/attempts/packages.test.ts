@@ -146,14 +146,16 @@ describe("a package that arrives", () => {
       const result = await install(source);
       expect(errorCodeOf(result)).toMatch(/invalid-requirement|install-failed/);
     }
-    await attacked.client.text(`import subprocess
-swapper = subprocess.Popen([sys.executable, "-c", """
-import os, shutil
+    await attacked.client.text(`import shutil, subprocess
 shutil.copytree("evil", "swapped"); os.symlink("/etc", "aside")
-while True: os.rename("swapped", "x"); os.rename("aside", "swapped"); os.rename("swapped", "aside"); os.rename("x", "swapped")
+swapper = subprocess.Popen([sys.executable, "-c", """
+import ctypes
+exchange = ctypes.CDLL(None).renameat2
+while exchange(-100, b"swapped", -100, b"aside", 2) == 0: pass
 """])`);
     const result = await install("./swapped");
-    await attacked.client.text("swapper.kill(); swapper.wait()");
+    const ended = await attacked.client.text("print(swapper.poll()); swapper.kill(); _ = swapper.wait()");
+    expect(ended).toBe("None");
     expect(textOf(result)).not.toContain("root:");
     expect(await attacked.tries(`glob.glob("/opt/ipybox/packages/current/*passwd*")`)).toBe("succeeded: []");
   });
@@ -251,7 +253,10 @@ const MAKE_PACKAGES = String.raw`
 import os, zipfile
 def wheel(name, files):
     with zipfile.ZipFile(f"{name}-1-py3-none-any.whl", "w") as archive:
-        for path, content in files.items(): archive.writestr(path, content)
+        for path, content in files.items():
+            entry = zipfile.ZipInfo(path)
+            entry.external_attr = 0o104755 << 16  # setuid, as far as the archive says
+            archive.writestr(entry, content)
         archive.writestr(f"{name}-1.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
         archive.writestr(f"{name}-1.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{name}-1.dist-info/RECORD", "".join(f"{path},,\n" for path in files))
