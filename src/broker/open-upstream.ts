@@ -104,7 +104,10 @@ function listingFailed(
   if (signal.aborted && signal.reason instanceof IpyboxError) return signal.reason;
   if (signal.aborted) return new IpyboxError("tool-cancelled", `Connecting to the MCP server ${name} was cancelled`);
   const message = `The MCP server ${name} did not list its tools: ${describeFailure(error, redactor)}`;
-  return new IpyboxError("upstream-start-failed", message, { cause: error });
+  return new IpyboxError("upstream-start-failed", message, {
+    hint: "It was reached: look at its own log, try another version of it, or give a longer `timeout` (seconds).",
+    cause: error,
+  });
 }
 
 interface CheckedTarget {

@@ -31,7 +31,6 @@ export const ERROR_CODES = {
   "generation-failed": "The Python API of an MCP server could not be generated",
   "invalid-requirement": "A package requirement is malformed or of a kind that is not admitted",
   "install-failed": "A package could not be installed; nothing was changed",
-  "unknown-resource": "No resource has that URI",
   internal: "A bug in ipybox; please report it",
 } as const;
 

@@ -35,13 +35,16 @@ async function tryLock(directory: string, lost: AbortController): Promise<(() =>
       stale: STALE_MS,
       update: STALE_MS / 3,
       onCompromised: (error) =>
-        lost.abort(new IpyboxError("install-failed", "The install lock was lost", { cause: error })),
+        lost.abort(
+          new IpyboxError("install-failed", "The install lock was lost", { hint: "Call again", cause: error }),
+        ),
     });
     // A lock that was lost is nobody's to release.
     return () => (lost.signal.aborted ? Promise.resolve() : release());
   } catch (error) {
     if (systemCodeOf(error) === "ELOCKED") return undefined;
     throw new IpyboxError("install-failed", `The state directory can't be locked: ${messageOf(error)}`, {
+      hint: "See that the user who runs ipybox may write its state directory, and that its disk has space",
       cause: error,
     });
   }

@@ -106,7 +106,10 @@ export class PackageInstaller {
     } catch (error) {
       options.signal.throwIfAborted();
       if (error instanceof IpyboxError) throw error;
-      throw new IpyboxError("install-failed", `The installer could not run: ${messageOf(error)}`, { cause: error });
+      throw new IpyboxError("install-failed", `The installer could not run: ${messageOf(error)}`, {
+        hint: "Call again; `ipybox doctor` says what is wrong with the engine",
+        cause: error,
+      });
     }
   }
 }

@@ -19,7 +19,7 @@ import {
 import type { jsonSchemaValidator } from "@modelcontextprotocol/sdk/validation";
 import { AjvJsonSchemaValidator } from "@modelcontextprotocol/sdk/validation/ajv";
 
-import { IpyboxError } from "../common/errors.ts";
+import { IpyboxError, messageOf } from "../common/errors.ts";
 import { Deferred } from "../common/lifecycle.ts";
 import type { Logger, LogRecord } from "../common/logger.ts";
 import type { Elicit, ElicitationAnswer, ElicitationRequest, Session } from "../session/session.ts";
@@ -171,13 +171,16 @@ export class McpServer {
         resourceLinks: this.#protocolVersion >= RESOURCE_LINKS_SINCE,
       });
     } catch (error) {
-      if (error instanceof IpyboxError)
+      if (extra.signal.aborted) {
+        this.#options.logger.info("call cancelled", { tool: name, error: messageOf(error) });
+      } else if (error instanceof IpyboxError) {
         this.#options.logger.info("call failed", { tool: name, code: error.code, ...error.context });
-      else
+      } else {
         this.#options.logger.error("unexpected error", {
           tool: name,
           stack: error instanceof Error ? error.stack : String(error),
         });
+      }
       return renderError(error);
     } finally {
       progress[Symbol.dispose]();

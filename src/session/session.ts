@@ -145,7 +145,6 @@ export class Session implements AsyncDisposable {
   }
 
   async installPackage(requirement: string, options: InstallOptions): Promise<string> {
-    await this.#options.prepare({ signal: options.signal, onStep: options.onStep });
     await (await this.#keeper.get(options)).pushFiles(options.signal); // the installer may be asked for one of them
     const install: InstallerOptions = { signal: options.signal, origin: "user", onProgress: options.onText };
     return this.#options.installer.install(requirement, install);

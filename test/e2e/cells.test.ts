@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 
+import { SUPPORTED_PROTOCOL_VERSIONS } from "@modelcontextprotocol/sdk/types.js";
 import { describe, expect } from "vitest";
 
 import { metaOf, textOf } from "../helpers/client.ts";
@@ -10,7 +11,14 @@ describe("a cell", () => {
   test("answers the value of its last expression", async ({ client }) => {
     const result = await client.cell("2+2");
     expect(result.content).toEqual([{ type: "text", text: "4" }]);
-    expect(metaOf(result)).toMatchObject({ status: "ok", truncated: false, stateKept: true, toolCalls: [] });
+    expect(metaOf(result)).toEqual({
+      status: "ok",
+      durationMs: expect.any(Number) as number,
+      executionCount: expect.any(Number) as number,
+      truncated: false,
+      stateKept: true,
+      toolCalls: [],
+    });
   });
 
   test("answers an empty text when there is no output", async ({ client }) => {
@@ -21,6 +29,12 @@ describe("a cell", () => {
     await client.cell("kept = 41");
     expect(await client.text("kept + 1")).toBe("42");
     expect(await client.text("_")).toBe("42");
+  });
+
+  test("runs after those that were called before it", async ({ client }) => {
+    await client.cell("order = []");
+    await Promise.all(Array.from({ length: 20 }, (_, i) => client.cell(`order.append(${i})`)));
+    expect(await client.text("order == list(range(20))")).toBe("True");
   });
 
   test("keeps stdout, stderr and displays in order", async ({ client }) => {
@@ -83,6 +97,16 @@ describe("a cell", () => {
     const { contents } = await client.client.readResource({ uri: link?.uri ?? "" });
     expect(contents[0]).toMatchObject({ mimeType: "text/plain", text: whole });
   });
+
+  test.for(SUPPORTED_PROTOCOL_VERSIONS)(
+    "links its whole output for a client of protocol version %s, if that has links",
+    async (protocolVersion, { connect, directory }) => {
+      await using client = await connect({ workspace: directory.make(protocolVersion), protocolVersion });
+      const { content } = await client.cell("print('abc')", { max_output_chars: 0 });
+      const linked = protocolVersion >= "2025-06-18";
+      expect(content.map(({ type }) => type)).toEqual(linked ? ["text", "resource_link"] : ["text"]);
+    },
+  );
 
   test("streams its output as progress", async ({ client }) => {
     const messages: string[] = [];

@@ -3,8 +3,11 @@ import { once } from "node:events";
 import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { promisify } from "node:util";
 
+import { LoggingMessageNotificationSchema } from "@modelcontextprotocol/sdk/types.js";
 import { afterAll, describe, expect, inject, test } from "vitest";
 
+import { INSTRUCTIONS } from "../../src/server/instructions.ts";
+import { VERSION } from "../../src/version.ts";
 import { baseEnvironment, errorCodeOf, TestClient, TestDirectory, textOf, upstream } from "../helpers/client.ts";
 import { onEngines } from "../helpers/engine-of-run.ts";
 import { processesWith } from "../helpers/processes.ts";
@@ -30,7 +33,12 @@ describe("the end of a server", () => {
   onEngines(["docker"], () => {
     test("initialize is answered before there is a sandbox", async () => {
       await using client = await TestClient.connect({ bin, directory, args: ["--image", "no-such-image:of-the-test"] });
-      expect(client.client.getServerVersion()).toMatchObject({ name: "ipybox" });
+      expect(client.client.getServerVersion()).toEqual({
+        name: "ipybox",
+        title: "ipybox: IPython in a sandbox",
+        version: VERSION,
+      });
+      expect(client.client.getInstructions()).toBe(INSTRUCTIONS);
       expect((await client.client.listTools()).tools).toHaveLength(4);
       const result = await client.cell("1");
       expect(result.isError).toBe(true);
@@ -209,6 +217,20 @@ test("a workspace that is removed under the server is said to be gone, and used 
   }
   directory.make("removed");
   expect(await client.text("import os; os.listdir()")).toBe("['.env']");
+});
+
+test("the client is sent the log's records, from the level on that it chooses, and pings are answered", async () => {
+  await using client = await TestClient.connect({ bin, directory, workspace: directory.make("logged") });
+  const records: unknown[] = [];
+  client.client.setNotificationHandler(LoggingMessageNotificationSchema, ({ params }) => void records.push(params));
+  await client.call("execute_ipython_cell", {});
+  const data = expect.objectContaining({ message: "call failed", code: "invalid-arguments" }) as unknown;
+  await expect.poll(() => records).toContainEqual({ level: "info", logger: "ipybox", data });
+  await client.client.setLoggingLevel("error");
+  const before = records.length;
+  await client.call("execute_ipython_cell", {});
+  expect(await client.client.ping()).toEqual({});
+  expect(records).toHaveLength(before);
 });
 
 test("wrong arguments are results that say what is wrong, and the next call works", async () => {

@@ -22,6 +22,14 @@ test("the four tools have the original's names, parameters and defaults", async 
   });
   expect(Object.keys(properties("register_mcp_server"))).toEqual(["server_name", "server_params"]);
   expect(Object.keys(properties("install_package"))).toEqual(["package_name"]);
+  for (const { title, annotations } of tools)
+    expect(annotations).toEqual({
+      title,
+      readOnlyHint: false,
+      destructiveHint: expect.any(Boolean) as boolean,
+      idempotentHint: expect.any(Boolean) as boolean,
+      openWorldHint: expect.any(Boolean) as boolean,
+    });
 });
 
 test.for([

@@ -83,6 +83,18 @@ describe("cancellation", () => {
     await expect(waiting).rejects.toThrow();
     await expect(running).rejects.toThrow();
     expect(await behind).toBe("['behind']");
+    expect(client.stderr).not.toContain("unexpected error");
+  });
+
+  test("of a cell that ignores interrupts takes its kernel, and the next cell runs", async ({ client }) => {
+    const cancel = new AbortController();
+    const started = nextChange(client.workspace);
+    const ignoring = `import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n${SLEEPS}`;
+    const cell = client.cell(ignoring, {}, { signal: cancel.signal });
+    await started;
+    cancel.abort();
+    await expect(cell).rejects.toThrow();
+    expect(await client.text("1 + 1")).toBe("2");
   });
 
   test("at any moment after the call stops the cell and keeps the variables", async ({ client }) => {

@@ -12,6 +12,8 @@ import { duplexPair } from "./duplex-pair.ts";
 export type Line =
   | { readonly channel: "iopub" | "shell"; readonly type: string; readonly content: object; readonly parent?: string }
   | { readonly raw: Buffer | string }
+  /** On the wire, past the framing of WebSockets. */
+  | { readonly bytes: Buffer }
   | { readonly exit: object }
   | { readonly close: true };
 
@@ -49,7 +51,7 @@ export class ScriptedGateway implements AsyncDisposable {
       }
     });
     this.#server.on("upgrade", (request, stream, head) => {
-      this.#sockets.handleUpgrade(request, stream, head, (socket) => this.#serve(socket));
+      this.#sockets.handleUpgrade(request, stream, head, (socket) => this.#serve(socket, stream));
     });
   }
 
@@ -66,7 +68,7 @@ export class ScriptedGateway implements AsyncDisposable {
     return Promise.resolve();
   }
 
-  #serve(socket: WebSocket): void {
+  #serve(socket: WebSocket, stream: Duplex): void {
     const send = (channel: string, type: string, content: object, parent: string) =>
       socket.send(encodeMessage(channel, type, content, parent));
     socket.on("message", (data: Buffer) => {
@@ -78,6 +80,7 @@ export class ScriptedGateway implements AsyncDisposable {
       if (message?.type !== "execute_request") return;
       for (const each of this.transcripts.shift() ?? []) {
         if ("raw" in each) socket.send(each.raw);
+        else if ("bytes" in each) stream.write(each.bytes);
         else if ("exit" in each) this.#announce({ event: "kernel-exited", kernelId: this.#kernelId, cause: each.exit });
         else if ("close" in each) socket.close();
         else send(each.channel, each.type, each.content, each.parent ?? message.id);

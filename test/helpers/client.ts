@@ -3,13 +3,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
-import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
+import { StdioClientTransport, type StdioServerParameters } from "@modelcontextprotocol/sdk/client/stdio.js";
 import {
   type CallToolResult,
   CallToolResultSchema,
   type ElicitRequest,
   ElicitRequestSchema,
   type ElicitResult,
+  isInitializeRequest,
+  type JSONRPCMessage,
 } from "@modelcontextprotocol/sdk/types.js";
 
 import { shareEnvironments } from "./environments.ts";
@@ -38,6 +40,8 @@ export interface ConnectOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** The user's answers to questions; without it the client can't be asked. */
   readonly elicit?: (question: ElicitRequest["params"]) => ElicitResult;
+  /** What the client asks for; the SDK's latest by default. */
+  readonly protocolVersion?: string;
 }
 
 export interface CallOptions {
@@ -58,7 +62,7 @@ export class TestClient implements AsyncDisposable {
     this.client = new Client({ name: "test", version: "1.0.0" }, { capabilities });
     if (elicit !== undefined) this.client.setRequestHandler(ElicitRequestSchema, ({ params }) => elicit(params));
     this.workspace = options.workspace ?? options.directory.make("workspace");
-    this.transport = new StdioClientTransport({
+    this.transport = new TransportOfVersion(options.protocolVersion, {
       command: options.bin,
       args: ["--workspace", this.workspace, ...(options.args ?? [])],
       env: { ...baseEnvironment(options.directory), ...options.env },
@@ -110,6 +114,21 @@ export class TestClient implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.client.close();
+  }
+}
+
+/** The SDK's client always asks for the latest version. */
+class TransportOfVersion extends StdioClientTransport {
+  readonly #version: string | undefined;
+
+  constructor(version: string | undefined, server: StdioServerParameters) {
+    super(server);
+    this.#version = version;
+  }
+
+  override send(message: JSONRPCMessage): Promise<void> {
+    if (this.#version === undefined || !isInitializeRequest(message)) return super.send(message);
+    return super.send({ ...message, params: { ...message.params, protocolVersion: this.#version } });
   }
 }
 

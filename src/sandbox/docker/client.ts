@@ -42,6 +42,7 @@ export function statusOf(error: unknown): number | undefined {
 function toEngineError(error: unknown, address: string): unknown {
   if (error instanceof EngineRefusal) {
     return new IpyboxError("engine-error", `The container engine refused a request: ${error.message}`, {
+      hint: "Run `ipybox doctor`, which checks the engine, and look at the engine's own log.",
       cause: error,
     });
   }

@@ -100,6 +100,14 @@ describe("a kernel that dies", () => {
     });
   });
 
+  test("may be one that sent a frame beyond the limit, of which nothing is taken", async () => {
+    const header = Buffer.from("827f0000000010000001", "hex"); // binary, 256 MB and a byte
+    expect(await play(line.busy, line.out("before"), { bytes: header }, line.out("after"))).toMatchObject({
+      status: "died",
+      output: { text: "before" },
+    });
+  });
+
   test("ends later cells at once", async () => {
     kernel.markDead({ type: "exit", code: 3 });
     expect(await play(line.reply, line.idle)).toMatchObject({ status: "died", cause: { type: "exit", code: 3 } });

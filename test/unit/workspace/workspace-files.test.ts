@@ -133,8 +133,10 @@ describe("a spill", () => {
     expect(await readFile(join(workspace, ".ipybox/.gitignore"), "utf8")).toBe("*\n");
   });
 
-  it("makes room by removing the oldest ones", async () => {
-    const limits = { maxFiles: 3, maxBytes: 1e9 };
+  it.for([
+    { maxFiles: 3, maxBytes: 1e9 },
+    { maxFiles: 100, maxBytes: 2 },
+  ])("makes room by removing the oldest ones beyond %j", async (limits) => {
     for (let n = 0; n < 5; n++) {
       await using spill = await createSpill(files, `s-${n}`, limits);
       await spill.append("x");
