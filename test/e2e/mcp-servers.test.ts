@@ -32,6 +32,15 @@ describe("a registered MCP server", () => {
     expect(metaOf(result).toolCalls).toMatchObject([{ server: "everything", tool: "echo", status: "done" }]);
   });
 
+  test("has its modules as resources, and nothing beside them", async ({ client }) => {
+    const read = (uri: string) => client.client.readResource({ uri });
+    const text = readFileSync(join(client.workspace, "mcptools/everything/echo.py"), "utf8");
+    const uri = "ipybox://mcptools/everything/echo";
+    expect(await read(uri)).toEqual({ contents: [{ uri, mimeType: "text/x-python", text }] });
+    for (const other of ["ipybox://mcptools/everything/none", "ipybox://mcptools/../echo", "file:///etc/passwd"])
+      await expect(read(other)).rejects.toThrow("unknown resource");
+  });
+
   test("is explained by help(), within what a cell shows", async ({ client }) => {
     const text = await client.text("from mcptools.everything import get_sum\nhelp(get_sum)");
     expect(text).toContain("Params(*, a: float, b: float) -> None");
@@ -101,6 +110,10 @@ describe("a registered MCP server", () => {
     expect(textOf(result)).toMatch(
       /\[Tool calls: everything\.echo done in [\d.]+ m?s; everything\.trigger-long-running-operation in flight when stopped\]$/,
     );
+    expect(metaOf(result).toolCalls).toMatchObject([
+      { server: "everything", tool: "echo", status: "done", durationMs: expect.any(Number) as number },
+      { server: "everything", tool: "trigger-long-running-operation" },
+    ]);
     expect(await client.text("echo.run(echo.Params(message='again'))")).toBe("'Echo: again'");
   });
 });
