@@ -32,13 +32,18 @@ describe("settings of sandbox-runtime", () => {
     const { filesystem } = settings({
       filesystem: { denyRead: ["~/.ssh", "secrets", "/srv"], allowRead: ["/srv/open"], denyWrite: ["../beside"] },
     });
-    expect(filesystem.denyRead).toEqual(expect.arrayContaining(["~/.ssh", "/project/secrets", "/srv", "/project/.env"]));
+    expect(filesystem.denyRead).toEqual(
+      expect.arrayContaining(["~/.ssh", "/project/secrets", "/srv", "/project/.env"]),
+    );
     expect(filesystem.allowRead).toEqual(["/srv/open", "/state/environment"]);
     expect(filesystem.denyWrite).toEqual(["/beside", "/project/.git"]);
   });
 
   it("can take the workspace's writability away, but not that of the sandbox's own directory", () => {
-    expect(settings({ filesystem: { allowWrite: ["out"] } }).filesystem.allowWrite).toEqual(["/project/out", "/run/s1.d"]);
+    expect(settings({ filesystem: { allowWrite: ["out"] } }).filesystem.allowWrite).toEqual([
+      "/project/out",
+      "/run/s1.d",
+    ]);
     expect(settings({ filesystem: { allowWrite: [] } }).filesystem.allowWrite).toEqual(["/run/s1.d"]);
   });
 
