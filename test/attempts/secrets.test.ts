@@ -19,7 +19,10 @@ const CHATTY_SERVER = join(import.meta.dirname, "servers/chatty.mjs");
 let attacked: SessionUnderAttack;
 let registered: string;
 beforeAll(async () => {
-  attacked = await SessionUnderAttack.open({ env: { API_KEY_OF_TEST: SECRET, KERNEL_ENV_FOR_KERNEL: KERNEL_VALUE } });
+  attacked = await SessionUnderAttack.open({
+    args: ["--log-level", "debug"],
+    env: { API_KEY_OF_TEST: SECRET, KERNEL_ENV_FOR_KERNEL: KERNEL_VALUE },
+  });
   registered = JSON.stringify(
     await attacked.client.call("register_mcp_server", {
       server_name: "chatty",
