@@ -12,6 +12,7 @@ from ipybox_sandbox.installer.files import move, remove
 from ipybox_sandbox.installer.task import PYTHON_DIRECTORY
 from ipybox_sandbox.installer.view import Installed, View
 
+FILES_WORTH_A_SECOND_WORKER = 100
 CUSTOMIZE_MODULES = ("sitecustomize.py", "usercustomize.py")
 
 
@@ -38,8 +39,10 @@ def shadows_image(path: Path, image_site: Path) -> bool:
 
 def compile_bytecode(site: Path) -> None:
     """Compile what arrived; sources that do not compile (templates, tests) are no failure."""
+    # Two workers take 0.3 s to start.
+    workers = "2" if sum(1 for _ in site.rglob("*.py")) > FILES_WORTH_A_SECOND_WORKER else "1"
     # Without site (-S): nothing that was just installed runs here.
-    command = [sys.executable, "-I", "-S", "-m", "compileall", "-q", "-q", "-j", "2", str(site)]
+    command = [sys.executable, "-I", "-S", "-m", "compileall", "-q", "-q", "-j", workers, str(site)]
     subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 

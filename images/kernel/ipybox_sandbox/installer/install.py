@@ -43,7 +43,7 @@ def install(request: Request, paths: Paths) -> None:
     staging = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=paths.volume))
     try:
         current = current_generation(paths.volume)
-        view = make_view(staging / "view", [paths.image_site, *([current] if current else [])])
+        view = make_view(staging / "view", paths.image_site, current)
         before = distribution_stamps(view.site)
         run_uv(request, paths, staging, view)
         after = distribution_stamps(view.site)

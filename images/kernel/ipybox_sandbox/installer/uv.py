@@ -6,7 +6,8 @@ import os
 import re
 import shutil
 import subprocess
-import urllib.request
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 from ipybox_sandbox.forwarder import start_forwarder
@@ -74,7 +75,11 @@ def uv_environment(base: str, staging: Path, *, with_hosts: bool) -> dict[str, s
     }
     if with_hosts:
         bundle = staging / "ca.pem"
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{base}/ca.pem", timeout=30) as answer:
+        with closing(HTTPConnection(base.removeprefix("http://"), timeout=30)) as connection:
+            connection.request("GET", "/ca.pem")
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise InstallError(f"The host's certificates could not be had: {answer.status} {answer.reason}")
             bundle.write_bytes(answer.read(CA_LIMIT_BYTES))
         environment |= {"HTTPS_PROXY": base, "SSL_CERT_FILE": str(bundle), "GIT_SSL_CAINFO": str(bundle)}
     return environment
