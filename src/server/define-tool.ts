@@ -46,8 +46,9 @@ function parseArguments<Input extends z.ZodObject>(spec: ToolSpec<Input>, args: 
   const parsed = spec.input.safeParse(coerce(args ?? {}, spec.input));
   if (parsed.success) return parsed.data;
   const problems = parsed.error.issues.map((issue) => `${issue.path.join(".") || "arguments"}: ${issue.message}`);
+  const taken = Object.keys(spec.input.shape);
   throw new IpyboxError("invalid-arguments", `wrong arguments for ${spec.name}: ${problems.join("; ")}`, {
-    hint: `Call ${spec.name} again with arguments as its input schema says.`,
+    hint: `Call it again as its input schema says; its arguments are ${taken.join(", ") || "none"}.`,
   });
 }
 

@@ -11,9 +11,9 @@ export interface WaitOptions {
 }
 
 interface Opening {
-  readonly promise: Promise<LiveSandbox>;
+  readonly image: Promise<void>;
+  readonly sandbox: Promise<LiveSandbox>;
   readonly listeners: Set<(step: string) => void>;
-  building: boolean;
 }
 
 export interface KeeperOptions {
@@ -40,7 +40,7 @@ export class SandboxKeeper implements AsyncDisposable {
 
   /** Begins to open in the background. A failure is logged; the next {@link get} tries again. */
   start(): void {
-    this.#open().promise.catch((error: unknown) => {
+    this.#open().sandbox.catch((error: unknown) => {
       if (!this.#closing.signal.aborted) this.#options.logger.warn("no sandbox yet", { error: messageOf(error) });
     });
   }
@@ -55,12 +55,13 @@ export class SandboxKeeper implements AsyncDisposable {
     options.signal.throwIfAborted();
     await this.discard();
     const opening = this.#open();
-    opening.listeners.add(options.onStep);
-    try {
-      return await abortable(options.signal, options.patient ? opening.promise : this.#impatient(opening));
-    } finally {
-      opening.listeners.delete(options.onStep);
-    }
+    await imageOf(opening, options);
+    return await abortable(options.signal, opening.sandbox);
+  }
+
+  /** Waits while the image is being made. A call that may have others before it waits here from its arrival on. */
+  async awaitImage(options: WaitOptions): Promise<void> {
+    if (this.#opening !== undefined) await imageOf(this.#opening, options);
   }
 
   /** Removes the present sandbox; the next {@link get} opens another, once it is gone. */
@@ -77,47 +78,49 @@ export class SandboxKeeper implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort(new IpyboxError("sandbox-gone", "the server is shutting down"));
-    await this.#opening?.promise.catch(() => undefined);
+    await this.#opening?.sandbox.catch(() => undefined);
     await this.discard();
   }
 
   #open(): Opening {
     if (this.#opening !== undefined) return this.#opening;
     const listeners = new Set<(step: string) => void>();
-    const opening: Opening = {
-      promise: this.#prepareAndOpen(
-        (step) => tell(listeners, step),
-        () => (opening.building = false),
-      ),
-      listeners,
-      building: true,
-    };
-    this.#opening = opening;
-    return opening;
+    const image = this.#prepare((step) => tell(listeners, step));
+    const sandbox = this.#openOn(image);
+    sandbox.catch(() => undefined); // those who wait for it hear of it
+    this.#opening = { image, sandbox, listeners };
+    return this.#opening;
   }
 
-  async #prepareAndOpen(onStep: (step: string) => void, onPrepared: () => void): Promise<LiveSandbox> {
+  async #prepare(onStep: (step: string) => void): Promise<void> {
     const { signal } = this.#closing;
+    signal.throwIfAborted();
+    await this.#options.prepare({ signal, onStep });
+  }
+
+  async #openOn(image: Promise<void>): Promise<LiveSandbox> {
     try {
-      signal.throwIfAborted();
-      await this.#options.prepare({ signal, onStep });
-      onPrepared();
+      await image;
       await this.#discarding; // it has the same name
-      this.#live = await this.#options.open(signal);
+      this.#live = await this.#options.open(this.#closing.signal);
       return this.#live;
     } finally {
       this.#opening = undefined;
     }
   }
+}
 
-  async #impatient(opening: Opening): Promise<LiveSandbox> {
-    const live = await within(IMPATIENT_WAIT_MS, opening.promise);
-    if (live !== undefined) return live;
-    if (!opening.building) return opening.promise;
-    throw new IpyboxError("image-building", "the kernel image is still being built", {
-      hint: "Call again in a minute; this happens once. `ipybox build` shows its progress.",
-    });
+async function imageOf({ image, listeners }: Opening, { signal, patient, onStep }: WaitOptions): Promise<void> {
+  const made = image.then(() => true);
+  listeners.add(onStep);
+  try {
+    if (await abortable(signal, patient ? made : within(IMPATIENT_WAIT_MS, made))) return;
+  } finally {
+    listeners.delete(onStep);
   }
+  throw new IpyboxError("image-building", "the kernel image is still being built", {
+    hint: "Call again in a minute; this happens once. `ipybox build` shows its progress.",
+  });
 }
 
 function tell(listeners: ReadonlySet<(step: string) => void>, step: string): void {

@@ -110,13 +110,13 @@ export class Session implements AsyncDisposable {
   }
 
   async executeCell(code: string, options: ExecuteOptions): Promise<CellResult> {
-    return this.#inTurn(options.signal, () => this.#execute(code, options));
+    return this.#inTurn(options, () => this.#execute(code, options));
   }
 
   /** A new kernel; a running cell is stopped first. */
   async reset(options: WaitOptions): Promise<void> {
     this.#running?.stop.abort({ type: "reset" } satisfies StopReason);
-    await this.#inTurn(options.signal, async () => {
+    await this.#inTurn(options, async () => {
       const live = this.#keeper.live;
       this.#hadKernel = false;
       this.#breach = undefined;
@@ -170,12 +170,15 @@ export class Session implements AsyncDisposable {
     await this.#options.release[Symbol.asyncDispose]();
   }
 
-  async #inTurn<T>(signal: AbortSignal, action: () => Promise<T>): Promise<T> {
-    const result = await this.#queue.add(async () => {
-      signal.throwIfAborted();
+  async #inTurn<T>(options: WaitOptions, action: () => Promise<T>): Promise<T> {
+    const image = this.#keeper.awaitImage(options);
+    const turn = this.#queue.add(async () => {
+      await image;
+      options.signal.throwIfAborted();
       this.#closing.signal.throwIfAborted();
       return action();
     });
+    const [result] = await Promise.all([turn, image]); // a call that waited too long for the image needs no turn
     // Between calls nobody waits for the processor that the spare kernel's start takes.
     if (this.#queue.size === 0) this.#keeper.live?.prepareSpare();
     return result;

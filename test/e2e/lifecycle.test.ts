@@ -246,6 +246,16 @@ test("wrong arguments are results that say what is wrong, and the next call work
     expect(result.isError).toBe(true);
     expect(errorCodeOf(result)).toBe("invalid-arguments");
   }
+  for (const [tool, args] of [
+    ["execute_ipython_cell", { code: "1", max_output_char: 5 }],
+    ["register_mcp_server", { server_name: "x", server_params: {}, max_output_char: 5 }],
+    ["install_package", { package_name: "six", max_output_char: 5 }],
+    ["reset", { max_output_char: 5 }],
+  ] as const) {
+    const result = await client.call(tool, args);
+    expect([tool, errorCodeOf(result)]).toEqual([tool, "invalid-arguments"]);
+    expect(textOf(result)).toContain('"max_output_char"'); // a name that is none, a typo as a rule
+  }
   expect(textOf(await client.cell("1 + 1"))).toBe("2");
 });
 

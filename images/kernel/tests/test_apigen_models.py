@@ -97,6 +97,15 @@ def test_none_is_sent_where_the_schema_admits_null_and_means_unset_elsewhere(wor
     assert sent(workspace, schema, **arguments) == expected
 
 
+def test_none_is_refused_where_the_type_excludes_it(workspace: Workspace) -> None:
+    schema = obj({"required": {"type": "string"}, "defaulted": {"type": "integer", "default": 10}}, "required")
+    params = workspace.module(schema).Params
+    for field, kind in (("required", "string"), ("defaulted", "integer")):
+        with pytest.raises(ValidationError, match=rf"{field}\n +Input should be a valid {kind} .*input_value=None"):
+            params(**{"required": "x", field: None})
+    assert "defaulted: int = 10" in workspace.source()
+
+
 def test_a_typo_is_refused_unless_further_properties_are_admitted(workspace: Workspace) -> None:
     properties = {"query": {"type": "string"}}
     for schema in (obj(properties), obj(properties, additionalProperties=False), {"properties": properties}):

@@ -4,7 +4,7 @@ import type { Session } from "../../session/session.ts";
 import { defineTool, type Tool } from "../define-tool.ts";
 import { renderCell } from "../render.ts";
 
-const input = z.object({
+const input = z.strictObject({
   code: z.string().describe("Python or IPython code: top-level await, !shell commands, %magics and %%cell magics work"),
   timeout: z
     .number()

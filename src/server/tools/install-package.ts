@@ -4,7 +4,7 @@ import type { Session } from "../../session/session.ts";
 import { defineTool, type Tool } from "../define-tool.ts";
 import { renderText } from "../render.ts";
 
-const input = z.object({
+const input = z.strictObject({
   package_name: z
     .string()
     .describe(

@@ -5,7 +5,7 @@ import type { Session } from "../../session/session.ts";
 import { defineTool, type Tool } from "../define-tool.ts";
 import { renderText } from "../render.ts";
 
-const input = z.object({
+const input = z.strictObject({
   server_name: z.string().describe("A Python identifier: the package of the generated API is mcptools.<server_name>"),
   server_params: z
     .record(z.string(), z.unknown())

@@ -12,7 +12,7 @@ export function resetTool(session: Promise<Session>): Tool {
       "Take a new kernel: variables, imports and background processes are gone. Installed packages, mcptools/, registered MCP servers and " +
       "the files of the workspace stay. A running cell is interrupted.",
     annotations: { readOnlyHint: false, destructiveHint: true, idempotentHint: true, openWorldHint: false },
-    input: z.object({}),
+    input: z.strictObject({}),
     async handle(_args, { signal, progress }) {
       await (await session).reset({ signal, patient: progress.active, onStep: (step) => progress.step(step) });
       return renderText(
