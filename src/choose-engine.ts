@@ -86,14 +86,17 @@ function pathOutside(workspace: string): string {
   return cleanPath(process.env["PATH"] ?? "", [workspace]);
 }
 
-/** What `--sandbox-config` gives. Throws `invalid-configuration`. */
-function srtSettings(config: Config): SrtSettings {
-  if (config.sandboxConfig === undefined) return parseSrtSettings({});
+function srtSettings({ sandboxConfig }: Config): SrtSettings {
+  return sandboxConfig === undefined ? parseSrtSettings({}) : readSrtSettings(sandboxConfig);
+}
+
+/** What a file of `--sandbox-config` gives. Throws `invalid-configuration`. */
+export function readSrtSettings(path: string): SrtSettings {
   try {
-    return parseSrtSettings(JSON.parse(readFileSync(resolve(config.sandboxConfig), "utf8")));
+    return parseSrtSettings(JSON.parse(readFileSync(resolve(path), "utf8")));
   } catch (cause) {
     const reason = cause instanceof ZodError ? cause.issues.map(({ message }) => message).join("; ") : messageOf(cause);
-    throw new IpyboxError("invalid-configuration", `--sandbox-config ${config.sandboxConfig}: ${reason}`, {
+    throw new IpyboxError("invalid-configuration", `--sandbox-config ${path}: ${reason}`, {
       hint: "It is a settings file of @anthropic-ai/sandbox-runtime, JSON.",
       cause,
     });

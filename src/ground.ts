@@ -1,5 +1,6 @@
+import { realpath, stat } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 
 import { type AllInOneUsers, readAllInOneUsers } from "./all-in-one.ts";
 import { IpyboxError } from "./common/errors.ts";
@@ -15,7 +16,7 @@ import { readEnvFile } from "./workspace/env-file.ts";
 import { checkMount, type Mount, parseMount, refuseReplaceableSources } from "./workspace/mounts.ts";
 import { assertBelowWorkspace } from "./workspace/shield-rules.ts";
 import { decideOwner, type Owner } from "./workspace/owner.ts";
-import { isInReach, type User } from "./workspace/reach.ts";
+import { isInReach } from "./workspace/reach.ts";
 import { locateWorkspace, openWorkspace, type Workspace } from "./workspace/workspace.ts";
 
 /** What a session stands on. Nothing of it is running yet, and it loads fast: what is slow to load is in app.ts. */
@@ -44,14 +45,11 @@ export async function layGround(config: Config, onLog?: (record: LogRecord) => v
   await refuseAllAtOnce(checksOf(config));
   const workspace = await openConfiguredWorkspace(config);
   const mounts = await Promise.all(checkMounts(config.mount));
-  refuseReplaceableSources(mounts, workspace.path);
   const cellsBeside = usersBeside(config);
-  if (cellsBeside) refuseForeignWorkspace(workspace, cellsBeside.kernel);
   const owner = ownerOf(workspace, cellsBeside);
   if (owner.warning !== undefined) logger.warn(owner.warning);
-  const envFile = await chooseEnvFile(config, workspace, cellsBeside);
-  const variables = async () => mergeVariables(process.env, envFile && (await readEnvFile(envFile)));
-  kernelEnvironment(await variables()); // names that can't be are reported at the start, not at the first cell
+  const envFile = await chooseEnvFile(config, workspace.path);
+  const variables = async () => mergeVariables(process.env, envFile && (await readEnvFile(envFile, workspace.path)));
   return { config, workspace, owner, cellsBeside, mounts, servers, variables, logger };
 }
 
@@ -68,20 +66,47 @@ export async function findGroundProblems(config: Partial<Config>): Promise<strin
 
 /** What can be said of a configuration before anything is made or started. */
 function checksOf(config: Partial<Config>): Promise<unknown>[] {
-  const { workspace = ".", mount = [], allowDomain = [], allowPrivate = [], protect = [], unprotect = [] } = config;
-  const located = locateWorkspace(workspace, { cwd: process.cwd(), ...forbiddenPlaces() });
-  const inWorkspace = (option: string) => async (path: string) => {
-    const real = await located.catch(() => undefined); // it is complained of by itself
-    if (real !== undefined) assertBelowWorkspace(option, path, real);
-  };
+  const { workspace = ".", allowDomain = [], allowPrivate = [], protect = [], unprotect = [], sandboxConfig } = config;
+  const located = locate(workspace);
+  const real = located.catch(() => undefined); // it is complained of by itself
+  const mounts = checkMounts(config.mount ?? []);
+  const envFileText = real.then((place) => readConfiguredEnvFile(config, place));
   return [
     located,
-    ...checkMounts(mount),
+    ...mounts,
+    refuseReplaceable(mounts, real),
+    real.then((place) => refuseForeignWorkspace(config, place)),
+    envFileText,
+    refuseReservedNames(envFileText),
     ...allowDomain.map(async (host) => Promise.resolve(parseAllowRule(host, "--allow-domain"))),
     ...allowPrivate.map(async (host) => Promise.resolve(parseAllowRule(host, "--allow-private"))),
-    ...protect.map(inWorkspace("--protect")),
-    ...unprotect.map(inWorkspace("--unprotect")),
+    ...protect.map(async (path) => assertBelowWorkspace("--protect", path, await real)),
+    ...unprotect.map(async (path) => assertBelowWorkspace("--unprotect", path, await real)),
+    ...(sandboxConfig === undefined
+      ? []
+      : [import("./choose-engine.ts").then((to) => to.readSrtSettings(sandboxConfig))]),
   ];
+}
+
+async function locate(workspace: string): Promise<string> {
+  return await locateWorkspace(workspace, { cwd: process.cwd(), ...forbiddenPlaces() });
+}
+
+/** Mounts that are refused already are not looked at. */
+async function refuseReplaceable(mounts: readonly Promise<Mount>[], workspace: Promise<string | undefined>) {
+  const checked = await Promise.allSettled(mounts);
+  const sound = checked.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value] : []));
+  refuseReplaceableSources(sound, await workspace);
+}
+
+async function readConfiguredEnvFile(config: Partial<Config>, workspace: string | undefined) {
+  const path = await chooseEnvFile(config, workspace);
+  return path && (await readEnvFile(path, workspace));
+}
+
+/** Names that can't be are reported at the start, not at the first cell: those of the environment in any case. */
+async function refuseReservedNames(envFileText: Promise<string | undefined>): Promise<void> {
+  kernelEnvironment(mergeVariables(process.env, await envFileText.catch(() => undefined)));
 }
 
 function checkMounts(mounts: readonly string[]): Promise<Mount>[] {
@@ -97,7 +122,8 @@ async function refuseAllAtOnce(checks: readonly Promise<unknown>[]): Promise<voi
   const refusals = errors.filter((error) => error instanceof IpyboxError);
   if (refusals[0] === undefined) return;
   const hints = new Set(refusals.flatMap(({ hint }) => hint ?? []));
-  throw new IpyboxError(refusals[0].code, refusals.map(({ message }) => message).join("\n"), {
+  const messages = new Set(refusals.map(({ message }) => message));
+  throw new IpyboxError(refusals[0].code, [...messages].join("\n"), {
     hint: [...hints].join("; "),
     cause: refusals[0],
   });
@@ -108,7 +134,7 @@ export function openConfiguredWorkspace(config: Config): Promise<Workspace> {
 }
 
 /** The users of the all-in-one image, unless its sandboxes are containers as elsewhere. */
-export function usersBeside(config: Config): AllInOneUsers | undefined {
+export function usersBeside(config: Partial<Config>): AllInOneUsers | undefined {
   return config.sandbox === "none" ? readAllInOneUsers() : undefined;
 }
 
@@ -123,31 +149,32 @@ export function ownerOf(workspace: Workspace, cellsBeside: AllInOneUsers | undef
   });
 }
 
-function refuseForeignWorkspace({ path, uid }: Workspace, user: User): void {
-  if (uid === user.uid) return;
+/** In the all-in-one image. A workspace that is missing is going to be made for whom it must belong to. */
+async function refuseForeignWorkspace(config: Partial<Config>, workspace: string | undefined): Promise<void> {
+  const user = usersBeside(config)?.kernel;
+  const info = workspace === undefined ? undefined : await stat(workspace).catch(() => undefined);
+  if (user === undefined || info === undefined || info.uid === user.uid) return;
   throw new IpyboxError(
     "invalid-workspace",
-    `The workspace ${path} belongs to UID ${uid}, and this image runs cells as UID ${user.uid}`,
+    `The workspace ${workspace} belongs to UID ${info.uid}, and this image runs cells as UID ${user.uid}`,
     {
-      hint: `Build the image as the user with UID ${uid} (./docker-build.sh), or give that directory to UID ${user.uid}.`,
+      hint: `Build the image as the user with UID ${info.uid} (./docker-build.sh), or give that directory to UID ${user.uid}.`,
     },
   );
 }
 
 /** Beside cells, a file that they could read or plant is not loaded: that of the workspace never, another is refused. */
-async function chooseEnvFile(
-  { envFile }: Config,
-  workspace: Workspace,
-  cellsBeside: AllInOneUsers | undefined,
-): Promise<string | undefined> {
-  if (envFile === undefined) return cellsBeside ? undefined : resolve(workspace.path, ".env");
-  const path = resolve(envFile);
+async function chooseEnvFile(config: Partial<Config>, workspace: string | undefined): Promise<string | undefined> {
+  const cellsBeside = usersBeside(config);
+  if (config.envFile === undefined)
+    return (cellsBeside ?? workspace === undefined) ? undefined : join(workspace, ".env");
+  const path = resolve(config.envFile);
   if (cellsBeside && (await isInReach(path, cellsBeside.kernel))) {
     throw new IpyboxError("invalid-configuration", `--env-file: cells could read or replace ${path}`, {
       hint: "Give the file to `docker run --env-file` instead, or single variables with `-e NAME`.",
     });
   }
-  return path;
+  return join(await realpath(dirname(path)).catch(() => dirname(path)), basename(path));
 }
 
 /** What no sandbox may see. */

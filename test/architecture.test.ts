@@ -28,6 +28,38 @@ const VENDOR_PLACES: Readonly<Record<string, readonly string[]>> = {
   undici: ["egress"],
 };
 
+/** Functions of node:fs that open and change nothing. */
+const LOOKS = new Set([
+  ...["accessSync", "constants", "existsSync", "lstat", "lstatSync", "readlinkSync", "realpath", "realpathSync"],
+  ...["stat", "statSync", "statfs"],
+]);
+
+/** Who opens or changes files of this host, and which. Those of the workspace go through `workspace/beneath.ts` alone. */
+const OPENS: Readonly<Record<string, readonly string[]>> = {
+  "the workspace, no link followed": ["workspace/beneath.ts"],
+  "entries of a directory that beneath.ts opened": [
+    ...["workspace/workspace-files.ts", "workspace/copy/host-tree.ts", "workspace/walk.ts"],
+    "workspace/directory-watch.ts",
+  ],
+  "the workspace's own directory, where it is missing": ["workspace/workspace.ts"],
+  "state of ours": [
+    ...["broker/open-upstream.ts", "broker/registry.ts", "egress/wheel-cache.ts", "packages/install-lock.ts"],
+    ...["sandbox/build-lock.ts", "sandbox/docker/link-choice.ts", "sandbox/local/inventory.ts"],
+    ...["sandbox/local/local-engine.ts", "sandbox/local/places.ts", "sandbox/local/python-environment.ts"],
+    ...["sandbox/local/sandbox-records.ts", "session/open-session.ts", "workspace/env-placeholder.ts"],
+  ],
+  "run directories": ["sandbox/link/run-directory.ts", "sandbox/link/socket-link.ts", "sandbox/link/socket.ts"],
+  "files of our package": ["sandbox/docker/base-image.ts", "sandbox/kernel-sources.ts", "version.ts"],
+  "what the user names or configures": [
+    ...["choose-engine.ts", "cli/run.ts", "config/load.ts", "config/servers-file.ts", "egress/host-http.ts"],
+    ...["egress/index-config.ts", "sandbox/engine-endpoint.ts"],
+  ],
+  "facts of this machine": [
+    ...["all-in-one.ts", "common/process-identity.ts", "config/initial-environment.ts", "sandbox/build-host.ts"],
+    ...["sandbox/docker/own-container.ts", "sandbox/docker/workspace-place.ts"],
+  ],
+};
+
 interface Import {
   readonly file: string;
   readonly target: string;
@@ -70,6 +102,11 @@ describe("the directions of imports", () => {
     expect(wrong).toEqual([]);
   });
 
+  test("nobody opens or changes files of this host but those who are known to", () => {
+    const opening = files.filter((file) => importedFromFs(file).some((name) => !LOOKS.has(name)));
+    expect(opening.sort()).toEqual(Object.values(OPENS).flat().sort());
+  });
+
   test("nothing imports app.ts but the command line and the index", () => {
     const wrong = localImports().filter(
       ({ file, path }) => path === "app.ts" && folderOf(file) !== "cli" && file !== "index.ts",
@@ -82,6 +119,17 @@ function localImports(): (Import & { path: string })[] {
   return imports
     .filter(({ target }) => target.startsWith("."))
     .map(({ file, target }) => ({ file, target, path: relative(SOURCE, resolve(SOURCE, dirname(file), target)) }));
+}
+
+/** Names of the functions of node:fs, types left out. */
+function importedFromFs(file: string): string[] {
+  const source = readFileSync(join(SOURCE, file), "utf8");
+  return [...source.matchAll(/import (\*[^;]*|[\w{][^;]*?) from "(?:node:)?fs(?:\/promises)?"/g)]
+    .map((match) => match[1] ?? "")
+    .filter((names) => !names.startsWith("type "))
+    .flatMap((names) => names.replace(/[{}]/g, "").split(","))
+    .map((name) => name.trim())
+    .filter((name) => name !== "" && !name.startsWith("type "));
 }
 
 function folderOf(path: string): string {

@@ -17,7 +17,6 @@ export function findPathProblems(config: Partial<Config>): string[] {
   };
   if (config.envFile !== undefined) check(() => assertReadable("--env-file", config.envFile ?? ""));
   if (config.requirements !== undefined) check(() => assertReadable("--requirements", config.requirements ?? ""));
-  if (config.sandboxConfig !== undefined) check(() => assertReadable("--sandbox-config", config.sandboxConfig ?? ""));
   if (config.mcpConfig !== undefined) check(() => readServersFile(config.mcpConfig ?? ""));
   return problems;
 }

@@ -31,25 +31,22 @@ export function mergeVariables(
   return variables;
 }
 
-/** `KERNEL_ENV_X=v` as `X=v`: the whole of what a kernel's environment gets from us. */
+/**
+ * `KERNEL_ENV_X=v` as `X=v`: the whole of what a kernel's environment gets from us. Throws `invalid-configuration`, with
+ * a line for each name that can't be.
+ */
 export function kernelEnvironment(variables: ReadonlyMap<string, Variable>): Record<string, string> {
-  const environment: Record<string, string> = {};
-  for (const [name, { value }] of variables) {
-    if (!name.startsWith(KERNEL_PREFIX)) continue;
-    const inner = name.slice(KERNEL_PREFIX.length);
-    if (inner === "") continue;
-    if (RESERVED.test(inner)) {
-      throw new IpyboxError(
-        "invalid-configuration",
-        `${name}: the kernel's runtime needs ${inner}, it can't be overridden`,
-        {
-          hint: `Remove ${name} from the environment and from the env file.`,
-        },
-      );
-    }
-    environment[inner] = value;
-  }
-  return environment;
+  const given = [...variables]
+    .filter(([name]) => name.startsWith(KERNEL_PREFIX) && name !== KERNEL_PREFIX)
+    .map(([name, { value }]) => [name.slice(KERNEL_PREFIX.length), value] as const);
+  const reserved = given.map(([name]) => name).filter((name) => RESERVED.test(name));
+  if (reserved.length === 0) return Object.fromEntries(given);
+  const problems = reserved.map(
+    (name) => `${KERNEL_PREFIX}${name}: the kernel's runtime needs ${name}, it can't be overridden`,
+  );
+  throw new IpyboxError("invalid-configuration", problems.join("\n"), {
+    hint: `Remove ${reserved.map((name) => KERNEL_PREFIX + name).join(", ")} from the environment and from the env file.`,
+  });
 }
 
 /** Expands `${X}` and `${X:-default}` from `values` themselves; an unknown name is empty, a cycle stays as written. */

@@ -82,7 +82,7 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
   const files = stack.use(await WorkspaceFiles.open(workspace.path, { owner }));
   const plantEnvFile = async () => {
     if (options.shields === undefined) return;
-    return await plantEmptyEnvFile(workspace.path, { stateDir: workspaceState, sessionId, owner });
+    return await plantEmptyEnvFile(files, { stateDir: workspaceState, sessionId });
   };
   const planted = await plantEnvFile();
   if (planted !== undefined) stack.use(planted);

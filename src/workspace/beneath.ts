@@ -1,4 +1,4 @@
-import { constants, type Stats } from "node:fs";
+import { closeSync, constants, openSync, readlinkSync, realpathSync, type Stats } from "node:fs";
 import { lstat, mkdir, open, type FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { IpyboxError, systemCodeOf } from "../common/errors.ts";
@@ -47,6 +47,35 @@ export async function descend(
   }
   // The root stays its owner's: the caller disposes what it gets.
   return directory ?? { ...root, [Symbol.asyncDispose]: () => Promise.resolve() };
+}
+
+/**
+ * Calls `use` with a place that leads to the directory at `path`, which has to be a real one: a link at any component,
+ * even one that is put there just now, is an error. The place holds for the call.
+ */
+export function withDirectory<T>(path: string, use: (place: string) => T): T {
+  const descriptor = openSync(path, PLACE_FLAGS);
+  try {
+    const place = HAS_DESCRIPTOR_PATHS ? `/proc/self/fd/${descriptor}` : path;
+    if ((HAS_DESCRIPTOR_PATHS ? readlinkSync(place) : realpathSync(path)) !== path)
+      throw new Error(`a link leads to ${path}`);
+    return use(place);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** Opens a regular file for reading: no link is followed, and nothing that has no end blocks. The caller closes it. */
+export async function openFile(directory: Directory, name: string): Promise<{ file: FileHandle; info: Stats }> {
+  const file = await open(directory.entry(name), FILE_FLAGS);
+  try {
+    const info = await file.stat();
+    if (!info.isFile()) throw refusedPlace(name, undefined);
+    return { file, info };
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
 }
 
 /** Splits a relative path of ours; `..`, empty and absolute ones are bugs of the caller. */
@@ -105,3 +134,6 @@ function toDirectory(handle: FileHandle, path: string): Directory {
 
 const HAS_DESCRIPTOR_PATHS = process.platform === "linux";
 const DIRECTORY_FLAGS = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+/** With O_PATH, which Node has no name for, no right to read the directory is needed. */
+const PLACE_FLAGS = HAS_DESCRIPTOR_PATHS ? 0o10000000 | constants.O_DIRECTORY | constants.O_NOFOLLOW : DIRECTORY_FLAGS;
+const FILE_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;

@@ -1,6 +1,6 @@
-import { closeSync, constants, type FSWatcher, openSync, watch } from "node:fs";
-import { join } from "node:path";
+import { type FSWatcher, watch } from "node:fs";
 import { systemCodeOf } from "../common/errors.ts";
+import { withDirectory } from "./beneath.ts";
 
 export interface DirectoryWatchOptions {
   /**
@@ -41,7 +41,9 @@ export class DirectoryWatch implements Disposable {
       return;
     }
     try {
-      const watcher = watchDirectory(path, (type, name) => this.#onEvent(path, name, type === "rename"));
+      const watcher = withDirectory(path, (place) =>
+        watch(place, { persistent: false }, (type, name) => this.#onEvent(path, name, type === "rename")),
+      );
       this.#watchers.set(path, watcher);
       watcher.on("error", () => this.#forget(path, watcher));
     } catch (error) {
@@ -104,19 +106,6 @@ export class DirectoryWatch implements Disposable {
   #reportFull(reason: string): void {
     if (!this.#full) this.#options.onFull(reason);
     this.#full = true;
-  }
-}
-
-type Listener = (type: "rename" | "change", name: string | null) => void;
-
-/** inotify would follow a link; through a descriptor it gets this directory or none. */
-function watchDirectory(path: string, listener: Listener): FSWatcher {
-  const descriptor = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
-  try {
-    const place = process.platform === "linux" ? join("/proc/self/fd", String(descriptor)) : path;
-    return watch(place, { persistent: false }, listener);
-  } finally {
-    closeSync(descriptor);
   }
 }
 

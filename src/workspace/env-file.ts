@@ -1,23 +1,29 @@
-import { constants } from "node:fs";
-import { open } from "node:fs/promises";
+import { dirname, relative } from "node:path";
 import { IpyboxError, messageOf, systemCodeOf } from "../common/errors.ts";
+import { descend, openFile, openRoot, splitRelative } from "./beneath.ts";
+import { isWithin } from "./dangerous-directories.ts";
 
 /**
  * The text of an env file; undefined when there is none. It may lie where cells write, so it must be a regular file of
- * at most 1 MiB, its last component no link, and reading never blocks. Rejects with `invalid-configuration`.
+ * at most 1 MiB, no link on its way below the workspace or its own directory, and reading never blocks. Both paths are
+ * absolute, the workspace's and that of the file's directory without links; there may be no workspace. Rejects with `invalid-configuration`.
  */
-export async function readEnvFile(path: string): Promise<string | undefined> {
+export async function readEnvFile(path: string, workspace: string | undefined): Promise<string | undefined> {
   try {
-    await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    const info = await file.stat();
-    if (!info.isFile()) throw new Error("it is no regular file");
+    const base = workspace !== undefined && isWithin(path, workspace) ? workspace : dirname(path);
+    const components = splitRelative(relative(base, path));
+    const name = components.pop() ?? "";
+    await using root = await openRoot(base);
+    await using directory = await descend(root, components);
+    await using file = (await openFile(directory, name)).file;
     // One byte more than allowed tells a file that grows from one that fits.
     const { bytesRead, buffer } = await file.read(Buffer.alloc(MAX_BYTES + 1), 0, MAX_BYTES + 1, 0);
     if (bytesRead > MAX_BYTES) throw new Error("it is larger than 1 MiB");
     return buffer.toString("utf8", 0, bytesRead);
   } catch (error) {
     if (systemCodeOf(error) === "ENOENT") return undefined;
-    const reason = systemCodeOf(error) === "ELOOP" ? "it is a link" : messageOf(error);
+    const isOfWrongKind = error instanceof IpyboxError || systemCodeOf(error) === "ELOOP";
+    const reason = isOfWrongKind ? "it is a link or no regular file" : messageOf(error);
     throw new IpyboxError("invalid-configuration", `The env file ${path} can't be used: ${reason}`, {
       hint: "Make it a plain file, or name another one with --env-file",
       cause: error,

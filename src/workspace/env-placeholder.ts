@@ -1,55 +1,53 @@
-import { constants } from "node:fs";
-import { mkdir, open, readdir, readFile, unlink, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { lock } from "proper-lockfile";
 import { systemCodeOf } from "../common/errors.ts";
 import { currentProcess, formatIdentity, livenessOf, parseIdentity } from "../common/process-identity.ts";
-import { workspaceGone } from "./workspace-files.ts";
+import type { WorkspaceFiles } from "./workspace-files.ts";
 
 export interface EnvPlaceholderOptions {
   /** State directory of the workspace: `<state>/workspaces/<key>`. */
   readonly stateDir: string;
   /** Names this session's record. */
   readonly sessionId: string;
-  /** To whom the file is given when the server is root. */
-  readonly owner: { readonly uid: number; readonly gid: number } | undefined;
 }
 
 /**
- * Makes an empty `.env` (0600) in the root of `workspace` where there is none, so that there is something to mask and a
+ * Makes an empty `.env` (0600) in the root of the workspace where there is none, so that there is something to mask and a
  * cell can't plant one. Disposing removes it again if it is still empty and no other live session of this workspace
  * needs it; a file that was not made here is never removed. Rejects with `workspace-gone` where the directory is missing.
  */
-export async function plantEmptyEnvFile(workspace: string, options: EnvPlaceholderOptions): Promise<AsyncDisposable> {
+export async function plantEmptyEnvFile(
+  workspace: WorkspaceFiles,
+  options: EnvPlaceholderOptions,
+): Promise<AsyncDisposable> {
   const sessions = join(options.stateDir, "sessions");
   const record = join(sessions, options.sessionId);
   const made = join(options.stateDir, "env-placeholder");
-  const path = join(workspace, ".env");
   await mkdir(sessions, { recursive: true, mode: 0o700 });
   await locked(options.stateDir, async () => {
     await writeFile(record, formatIdentity(currentProcess()), { mode: 0o600 });
-    if (await createEmpty(workspace, options.owner)) await writeFile(made, "", { mode: 0o600 });
+    if (await createEmpty(workspace)) await writeFile(made, "", { mode: 0o600 });
   });
   let removal: Promise<void> | undefined;
   const remove = () =>
     locked(options.stateDir, async () => {
       await removeFile(record);
       if (await hasLiveSession(sessions)) return;
-      if ((await removeFile(made)) && (await isEmptyFile(path))) await removeFile(path);
+      if ((await removeFile(made)) && (await isEmpty(workspace))) await workspace.remove(ENV_FILE);
     });
   return { [Symbol.asyncDispose]: () => (removal ??= remove()) };
 }
 
 /** False when something of that name is there already, whatever it is. */
-async function createEmpty(workspace: string, owner: EnvPlaceholderOptions["owner"]): Promise<boolean> {
+async function createEmpty(workspace: WorkspaceFiles): Promise<boolean> {
   try {
-    const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-    await using file = await open(join(workspace, ".env"), flags, 0o600);
-    if (owner !== undefined && process.getuid?.() === 0) await file.chown(owner.uid, owner.gid);
+    const file = await workspace.createFile(ENV_FILE, { mode: 0o600 });
+    await file.close();
     return true;
   } catch (error) {
     if (systemCodeOf(error) === "EEXIST") return false;
-    throw systemCodeOf(error) === "ENOENT" ? workspaceGone(workspace, error) : error;
+    throw error;
   }
 }
 
@@ -64,14 +62,9 @@ async function hasLiveSession(sessions: string): Promise<boolean> {
   return alive;
 }
 
-async function isEmptyFile(path: string): Promise<boolean> {
-  try {
-    await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    const info = await file.stat();
-    return info.isFile() && info.size === 0;
-  } catch {
-    return false; // a link, or gone: not ours any more
-  }
+/** False for a link, or what is gone: it is not ours any more. */
+async function isEmpty(workspace: WorkspaceFiles): Promise<boolean> {
+  return (await workspace.readFile(ENV_FILE, 0).catch(() => undefined)) !== undefined;
 }
 
 async function removeFile(path: string): Promise<boolean> {
@@ -96,3 +89,5 @@ async function locked(directory: string, action: () => Promise<void>): Promise<v
     await release();
   }
 }
+
+const ENV_FILE = ".env";

@@ -52,18 +52,20 @@ export async function checkMount(mount: Mount, places: ForbiddenPlaces): Promise
 }
 
 /**
- * Throws `invalid-workspace` when a mount's source lies where cells can write: the engine looks it up anew for each
- * sandbox, and a cell could have put a link in its place.
+ * Throws `invalid-workspace`, with a line for each, when sources of mounts lie where cells can write: the engine looks
+ * them up anew for each sandbox, and a cell could have put a link in the place of one.
  */
-export function refuseReplaceableSources(mounts: readonly Mount[], workspace: string): void {
-  const writable = [workspace, ...mounts.filter(({ readOnly }) => !readOnly).map(({ source }) => source)];
-  for (const { source } of mounts) {
+export function refuseReplaceableSources(mounts: readonly Mount[], workspace: string | undefined): void {
+  const writable = mounts.filter(({ readOnly }) => !readOnly).map(({ source }) => source);
+  if (workspace !== undefined) writable.unshift(workspace);
+  const problems = mounts.flatMap(({ source }) => {
     const around = writable.find((directory) => source !== directory && isWithin(source, directory));
-    if (around === undefined) continue;
-    throw new IpyboxError("invalid-workspace", `${source} can't be mounted: it lies in ${around}, where cells write`, {
-      hint: "It is in the sandbox already; --protect makes a part of the workspace read-only",
-    });
-  }
+    return around === undefined ? [] : [`${source} can't be mounted: it lies in ${around}, where cells write`];
+  });
+  if (problems.length === 0) return;
+  throw new IpyboxError("invalid-workspace", problems.join("\n"), {
+    hint: "It is in the sandbox already; --protect makes a part of the workspace read-only",
+  });
 }
 
 // Where the image, its tmpfs and our own mounts live.

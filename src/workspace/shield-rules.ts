@@ -3,7 +3,7 @@ import { basename, relative, resolve, sep } from "node:path";
 import { IpyboxError } from "../common/errors.ts";
 import { isWithin } from "./dangerous-directories.ts";
 import { matchesGlob } from "./glob.ts";
-import { type EntryKind, Walk } from "./walk.ts";
+import { type EntryKind, isToolDirectory, Walk } from "./walk.ts";
 
 export interface ShieldOptions {
   /** Globs of `--mask`: without a slash they match names at any depth, with one paths of the workspace. */
@@ -16,11 +16,11 @@ export interface ShieldOptions {
 /** Which paths of a workspace are hidden from its sandboxes, and which are read-only in them. */
 export class ShieldRules {
   readonly workspace: string;
-  /** How deep masks and protections reach; 0 is the root. */
-  readonly maxDepth: number;
   /** The paths of `--protect`, whether they exist or not. */
   readonly named: readonly string[];
   readonly #none: boolean;
+  /** How deep masks and protections reach; 0 is the root. */
+  readonly #maxDepth: number;
   readonly #mask: readonly string[];
   readonly #lifted: ReadonlySet<string>;
 
@@ -29,7 +29,7 @@ export class ShieldRules {
     const { mask, protect, unprotect } = options ?? { mask: [], protect: [], unprotect: [] };
     this.workspace = workspace;
     this.#none = options === undefined;
-    this.maxDepth = this.#none ? 0 : mask.length > 0 ? MASK_DEPTH : NAME_DEPTH;
+    this.#maxDepth = this.#none ? 0 : mask.length > 0 ? MASK_DEPTH : NAME_DEPTH;
     this.#mask = mask.map((glob) => (glob.startsWith(`${workspace}${sep}`) ? relative(workspace, glob) : glob));
     this.#lifted = new Set(unprotect.map((path) => resolve(workspace, path)));
     this.named = protect.map((path) => resolve(workspace, path)).filter((path) => !this.#lifted.has(path));
@@ -38,6 +38,12 @@ export class ShieldRules {
   /** The directories above a path: 0 for what lies in the root. */
   depthOf(path: string): number {
     return relative(this.workspace, path).split(sep).length - 1;
+  }
+
+  /** Whether what lies in a directory of the workspace can be masked or protected. */
+  looksInto(directory: string): boolean {
+    const names = relative(this.workspace, directory).split(sep);
+    return names.length <= (names.some(isToolDirectory) ? Math.min(NAME_DEPTH, this.#maxDepth) : this.#maxDepth);
   }
 
   /** Whether a path's name is one to be masked, if what it names can be. */
@@ -60,8 +66,8 @@ export class ShieldRules {
     if (this.#none || this.#lifted.has(path)) return false;
     if (this.named.includes(path)) return true;
     const name = basename(path).toLowerCase();
-    const depth = this.depthOf(path);
-    return name === ".git" ? depth <= NAME_DEPTH : depth === 0 && PROTECTED_IN_ROOT.has(name);
+    if (name === ".git") return this.depthOf(path) <= NAME_DEPTH;
+    return PROTECTED_IN_ROOT.has(name) && this.depthOf(path) === 0;
   }
 
   #masksByGlob(path: string): boolean {
@@ -69,8 +75,9 @@ export class ShieldRules {
   }
 }
 
-/** Throws `invalid-configuration` for a path of `option` that is not below the workspace. */
-export function assertBelowWorkspace(option: string, path: string, workspace: string): void {
+/** Throws `invalid-configuration` for a path of `option` that is not below the workspace, as far as that is known. */
+export function assertBelowWorkspace(option: string, path: string, workspace: string | undefined): void {
+  if (workspace === undefined) return;
   const place = resolve(workspace, path);
   if (place !== workspace && isWithin(place, workspace)) return;
   throw new IpyboxError("invalid-configuration", `${option}: ${path} does not lie below the workspace`, {
@@ -86,7 +93,8 @@ export function isEnvFileName(name: string): boolean {
 
 async function filesIn(directory: string): Promise<string[]> {
   const files: string[] = [];
-  for await (const { path, entry } of new Walk(directory, { maxDepth: MASK_DEPTH }).entries()) {
+  const looksInto = (path: string) => relative(directory, path).split(sep).length <= MASK_DEPTH;
+  for await (const { path, entry } of new Walk(directory, { looksInto }).entries()) {
     if (!entry.isDirectory() && !entry.isSymbolicLink()) files.push(path);
   }
   return files;

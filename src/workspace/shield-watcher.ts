@@ -1,14 +1,14 @@
-import type { BigIntStats } from "node:fs";
-import { lstat } from "node:fs/promises";
-import { join, relative } from "node:path";
+import { type BigIntStats, lstatSync } from "node:fs";
+import { basename, dirname, join, relative, sep } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { Deferred } from "../common/lifecycle.ts";
 import type { Logger } from "../common/logger.ts";
 import { oneLine } from "../common/one-line.ts";
+import { withDirectory } from "./beneath.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
 import type { ShieldRules } from "./shield-rules.ts";
 import { findShieldedPaths, type ShieldedPaths } from "./shielded-paths.ts";
-import { isWalkedInto, Walk } from "./walk.ts";
+import { Walk } from "./walk.ts";
 
 /** Why a sandbox may see by now what it must not. */
 export interface ShieldBreach {
@@ -73,7 +73,7 @@ export class ShieldWatcher implements Disposable {
   /** Looks at the masked files themselves, whatever was or was not heard of them, and begins to note changes anew. */
   async startCell(): Promise<void> {
     await this.#settle();
-    for (const path of this.#shielded.masked) await this.#checkMasked(path);
+    for (const path of this.#shielded.masked) this.#checkMasked(path);
     this.#changed = new Set();
   }
 
@@ -92,19 +92,23 @@ export class ShieldWatcher implements Disposable {
   async #start(): Promise<void> {
     this.#shielded = await findShieldedPaths(this.#rules, { onDirectory: (path) => this.#watch.add(path) });
     const covered = [...this.#shielded.masked, ...this.#shielded.protected];
-    this.#covered = new Map(
-      await Promise.all(covered.map(async (path) => [path, identityOf(await look(path))] as const)),
-    );
+    this.#covered = new Map(covered.map((path) => [path, identityOf(look(path))]));
     this.#started = true;
     this.#wake();
   }
 
   #onEvent(directory: string, name: string | undefined, moved: boolean): void {
     const path = name === undefined ? directory : join(directory, name);
-    if (moved) (this.#rules.masks(path) ? this.#urgent : this.#others).add(path);
-    else if (this.#protectedRootOf(path) !== undefined) this.#others.add(path);
+    if (moved && this.#rules.masks(path)) this.#urgent.add(path);
+    else if (moved ? this.#concerns(path) : this.#protectedRootOf(path) !== undefined) this.#others.add(path);
     else return;
     this.#wake();
+  }
+
+  /** Whether anything depends on what comes or goes at a path whose name is not masked. */
+  #concerns(path: string): boolean {
+    if (!this.#started || this.#rules.looksInto(path) || this.#protectedRootOf(path) !== undefined) return true;
+    return this.#shielded.masked.some((masked) => isAtOrBelow(masked, path));
   }
 
   #wake(): void {
@@ -119,6 +123,7 @@ export class ShieldWatcher implements Disposable {
       this.#urgent.delete(path);
       this.#others.delete(path);
       await this.#examine(path);
+      await setImmediate(); // many events must hold up nobody
     }
   }
 
@@ -130,11 +135,11 @@ export class ShieldWatcher implements Disposable {
   }
 
   async #examine(path: string): Promise<void> {
-    const info = await look(path);
+    const info = look(path);
     for (const masked of this.#shielded.masked) {
-      if (masked === path || masked.startsWith(`${path}/`)) await this.#checkMasked(masked);
+      if (isAtOrBelow(masked, path)) this.#checkMasked(masked);
     }
-    await this.#checkProtected(path);
+    this.#checkProtected(path);
     if (info === undefined) {
       this.#watch.remove(path);
       return;
@@ -145,23 +150,24 @@ export class ShieldWatcher implements Disposable {
 
   /** A directory is new, is another one than before, or had too many events to be followed. */
   async #enter(path: string): Promise<void> {
-    const depth = path === this.#rules.workspace ? -1 : this.#rules.depthOf(path);
-    const inUncovered = this.#protectedRootOf(path) !== undefined;
-    if (!inUncovered && (depth >= this.#rules.maxDepth || !isWalkedInto(path.slice(path.lastIndexOf("/") + 1)))) return;
-    const maxDepth = inUncovered ? UNCOVERED_DEPTH : this.#rules.maxDepth - depth - 1;
-    const walk = new Walk(path, { maxDepth, onDirectory: (directory) => this.#watch.add(directory) });
+    const isUncovered = this.#uncoveredRootOf(path) !== undefined;
+    const looksInto = (directory: string) =>
+      this.#rules.looksInto(directory) ||
+      (isUncovered && relative(path, directory).split(sep).length <= UNCOVERED_DEPTH);
+    if (!looksInto(path)) return;
+    const walk = new Walk(path, { looksInto, onDirectory: (directory) => this.#watch.add(directory) });
     for await (const { path: found, entry } of walk.entries()) {
       if (this.#breach !== undefined) return;
       await this.#checkMatch(found, entry);
       if (!this.#rules.protects(found)) continue;
-      await this.#checkProtected(found);
-      // What is covered needs no watching; of what is not, the walk leaves `.git` alone.
-      if (entry.isDirectory() && !isWalkedInto(entry.name) && !this.#covered.has(found)) await this.#enter(found);
+      this.#checkProtected(found);
+      // Of what is not covered, deeper directories are watched than the walk looks into.
+      if (entry.isDirectory() && !this.#covered.has(found)) await this.#enter(found);
     }
   }
 
-  async #checkMasked(path: string): Promise<void> {
-    if (identityOf(await look(path)) !== this.#covered.get(path)) this.#report(path, "was replaced");
+  #checkMasked(path: string): void {
+    if (identityOf(look(path)) !== this.#covered.get(path)) this.#report(path, "was replaced");
   }
 
   async #checkMatch(path: string, entry: Parameters<ShieldRules["filesBehind"]>[1]): Promise<void> {
@@ -171,13 +177,17 @@ export class ShieldWatcher implements Disposable {
     if (open !== undefined) this.#report(open, "appeared");
   }
 
-  async #checkProtected(path: string): Promise<void> {
+  #checkProtected(path: string): void {
+    const root = this.#uncoveredRootOf(path);
+    if (root !== undefined) this.#changed.add(this.#toText(root));
+  }
+
+  /** {@link #protectedRootOf}, if the sandbox can write there. */
+  #uncoveredRootOf(path: string): string | undefined {
     const root = this.#protectedRootOf(path);
-    if (root === undefined) return;
-    const info = await look(root);
-    if (info === undefined) return;
-    if (this.#covered.has(root) && this.#covered.get(root) === identityOf(info)) return; // the sandbox can't write it
-    this.#changed.add(this.#toText(root));
+    const info = root === undefined ? undefined : look(root);
+    if (root === undefined || info === undefined) return undefined;
+    return this.#covered.has(root) && this.#covered.get(root) === identityOf(info) ? undefined : root;
   }
 
   /** The outermost protected name that a path has or lies below. */
@@ -202,8 +212,16 @@ export class ShieldWatcher implements Disposable {
   }
 }
 
-async function look(path: string): Promise<BigIntStats | undefined> {
-  return await lstat(path, { bigint: true }).catch(() => undefined);
+function isAtOrBelow(path: string, place: string): boolean {
+  return path === place || path.startsWith(`${place}/`);
+}
+
+function look(path: string): BigIntStats | undefined {
+  try {
+    return withDirectory(dirname(path), (place) => lstatSync(join(place, basename(path)), { bigint: true }));
+  } catch {
+    return undefined;
+  }
 }
 
 function identityOf(info: BigIntStats | undefined): string | undefined {

@@ -23,7 +23,7 @@ export async function findShieldedPaths(
   const { workspace } = rules;
   const masked = new Set<string>();
   const shielded = new Set<string>();
-  const walk = new Walk(workspace, { ...options, maxDepth: rules.maxDepth });
+  const walk = new Walk(workspace, { ...options, looksInto: (path) => rules.looksInto(path) });
   for await (const { path, entry } of walk.entries()) {
     const files = rules.masks(path) ? await rules.filesBehind(path, entry) : [];
     for (const file of files) masked.add(file);

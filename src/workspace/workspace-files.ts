@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import { lstat, open, readdir, rename, stat, unlink, type FileHandle } from "node:fs/promises";
 import { IpyboxError, systemCodeOf } from "../common/errors.ts";
-import { descend, openRoot, refusedPlace, splitRelative, type Directory } from "./beneath.ts";
+import { descend, openFile, openRoot, refusedPlace, splitRelative, type Directory } from "./beneath.ts";
 
 export interface WorkspaceFilesOptions {
   /** To whom new files and directories are given, when the server is root; nobody else can give files away. */
@@ -103,9 +103,8 @@ export class WorkspaceFiles implements AsyncDisposable {
   async readFile(relativePath: string, maxBytes: number): Promise<Buffer | undefined> {
     try {
       return await this.#inParent(relativePath, false, async (directory, name) => {
-        await using file = await open(directory.entry(name), READ_FLAGS);
-        const info = await file.stat();
-        if (!info.isFile()) throw refusedPlace(relativePath, undefined);
+        const { file: opened, info } = await openFile(directory, name);
+        await using file = opened;
         if (info.size > maxBytes) {
           throw new IpyboxError("invalid-workspace", `${relativePath} is larger than ${maxBytes} bytes`);
         }
@@ -201,5 +200,4 @@ export function workspaceGone(path: string, cause: unknown): IpyboxError {
 
 const CREATE_FLAGS =
   constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW | constants.O_APPEND;
-const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 const MAX_ENTRIES = 10_000;

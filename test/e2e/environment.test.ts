@@ -15,7 +15,8 @@ test.override("options", ({ directory }) => {
     "KERNEL_ENV_FROM_FILE=f\nSECRET_OF_FILE=s\nKERNEL_ENV_BOTH=file\nNODE_OPTIONS=--bogus\n",
   );
   writeFileSync(join(workspace, ".env.example"), "EXAMPLE=1\n");
-  writeFileSync(join(directory.make("with-env/nested/deep"), ".env"), "NESTED_SECRET=1\n");
+  for (const place of ["nested/deep", "node_modules/package"])
+    writeFileSync(join(directory.make(`with-env/${place}`), ".env"), "NESTED_SECRET=1\n");
   const env = {
     KERNEL_ENV_X: "from-process",
     KERNEL_ENV_BOTH: "process",
@@ -44,9 +45,8 @@ describe("with an env file", () => {
   });
 
   test("env files read as empty at every depth and under both paths, and can't be written", async ({ client }) => {
-    expect(
-      await client.text("open('.env').read(), open('nested/deep/.env').read(), open('/workspace/.env').read()"),
-    ).toBe("('', '', '')");
+    const paths = [".env", "nested/deep/.env", "node_modules/package/.env", "/workspace/.env"];
+    expect(await client.text(`[open(path).read() for path in ${JSON.stringify(paths)}]`)).toBe("['', '', '', '']");
     expect(textOf(await client.cell("open('.env', 'w')"))).toMatch(/Read-only|Permission denied/);
     expect(await client.text("open('.env.example').read()")).toBe("'EXAMPLE=1\\n'");
   });

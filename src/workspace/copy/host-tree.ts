@@ -13,7 +13,7 @@ import {
   type FileHandle,
 } from "node:fs/promises";
 import { systemCodeOf } from "../../common/errors.ts";
-import { descend, openRoot, splitRelative, type Directory } from "../beneath.ts";
+import { descend, openFile, openRoot, splitRelative, type Directory } from "../beneath.ts";
 
 export interface HostTreeOptions {
   /** To whom what is made belongs, when the server is root; nobody else can give files away. */
@@ -68,12 +68,8 @@ export class HostTree implements AsyncDisposable {
   /** A file for reading, with its size; rejects when it is none any more. The caller closes it. */
   async openFile(path: string): Promise<{ readonly file: FileHandle; readonly bytes: number } & FileAttributes> {
     return await this.#inParent(path, false, async (directory, name) => {
-      const file = await open(directory.entry(name), READ_FLAGS);
-      const info = await file.stat();
-      if (info.isFile())
-        return { file, bytes: info.size, mode: info.mode & PERMISSIONS, mtimeMs: Math.floor(info.mtimeMs) };
-      await file.close();
-      throw new Error(`${path} is no regular file`);
+      const { file, info } = await openFile(directory, name);
+      return { file, bytes: info.size, mode: info.mode & PERMISSIONS, mtimeMs: Math.floor(info.mtimeMs) };
     });
   }
 
@@ -178,5 +174,4 @@ export function isTemporaryName(name: string): boolean {
 }
 
 const PERMISSIONS = 0o777;
-const READ_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 const CREATE_FLAGS = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;

@@ -63,6 +63,13 @@ describe("a mask is breached when", () => {
     ["its directory is moved away", () => put("a/b/.env"), () => rename(at("a"), at("z")), "a/b/.env was replaced"],
     ["a new name matches in the root", env, () => put(".env.local"), ".env.local appeared"],
     ["a new name matches deep down", () => put("a/b/c/x"), () => put("a/b/c/.env"), "a/b/c/.env appeared"],
+    [
+      "a new name matches in a directory of tools",
+      () => put("node_modules/x/y/z"),
+      () => put("node_modules/x/y/.env"),
+      "node_modules/x/y/.env appeared",
+    ],
+    ["a new directory of tools brings one", env, () => put(".venv/.env"), ".venv/.env appeared"],
     ["a new directory brings one", env, () => put("new/er/.env"), "new/er/.env appeared"],
     [
       "a directory that is moved in brings one",
@@ -116,7 +123,7 @@ describe("a mask holds when", () => {
     ["its file is written in place", () => appendFile(at(".env"), "more")],
     ["an example appears", () => put(".env.example")],
     ["a name too deep appears", () => put("a/b/c/d/.env")],
-    ["a file in a directory of tools appears", () => put("node_modules/x/.env")],
+    ["a name too deep in a directory of tools appears", () => put("node_modules/x/y/z/.env")],
     ["a link that leads out of the workspace appears", () => symlink("/etc/passwd", at(".env.local"))],
     ["a directory of that name appears", () => mkdir(at("sub/.env.d"), { recursive: true })],
     ["what --unprotect lifts appears", () => put("free/.env")],

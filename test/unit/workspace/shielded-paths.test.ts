@@ -7,6 +7,7 @@ import { plantEmptyEnvFile } from "../../../src/workspace/env-placeholder.ts";
 import { matchesGlob } from "../../../src/workspace/glob.ts";
 import { ShieldRules } from "../../../src/workspace/shield-rules.ts";
 import { findShieldedPaths } from "../../../src/workspace/shielded-paths.ts";
+import { WorkspaceFiles } from "../../../src/workspace/workspace-files.ts";
 
 let root: string;
 let workspace: string;
@@ -44,8 +45,20 @@ describe("masked files", () => {
       "a/b/c/.env",
       "a/b/c/d/.env",
     );
-    await put("environment", "node_modules/x/.env", "venv/.env");
+    await put("environment");
     expect((await find()).masked).toEqual([".env", ".env.local", "a/.env", "a/b/c/.env"]);
+  });
+
+  it("are env files in the directories of tools, too, with globs down to three levels", async () => {
+    const files = [".git/.env", "node_modules/x/.env", "node_modules/x/lib/.env", "venv/.env"];
+    await put(
+      ...files,
+      "node_modules/x/lib/deep/.env",
+      "venv/lib/python3/site-packages/x/cacert.pem",
+      "a/b/c/d/e/f.pem",
+    );
+    expect((await find()).masked).toEqual(files);
+    expect((await find({ mask: ["*.pem"] })).masked).toEqual(["a/b/c/d/e/f.pem", ...files].sort());
   });
 
   it("are what --mask names, directories with all that is in them", async () => {
@@ -98,6 +111,7 @@ describe("protected paths", () => {
         ".claude",
         ".envrc",
         ".git",
+        ".git/modules/x/.git",
         ".github",
         ".husky",
         ".mcp.json",
@@ -144,8 +158,10 @@ describe("a glob", () => {
 });
 
 describe("the placeholder for .env", () => {
-  const plant = (sessionId: string) =>
-    plantEmptyEnvFile(workspace, { stateDir: join(root, "state"), sessionId, owner: undefined });
+  let files: WorkspaceFiles;
+  beforeEach(async () => (files = await WorkspaceFiles.open(workspace, { owner: undefined })));
+  afterEach(() => files[Symbol.asyncDispose]());
+  const plant = (sessionId: string) => plantEmptyEnvFile(files, { stateDir: join(root, "state"), sessionId });
 
   it("is made where there is none, private and empty, and removed at the end", async () => {
     const placeholder = await plant("a");

@@ -154,18 +154,33 @@ describe("the owner of what cells make", () => {
 });
 
 describe("an env file", () => {
-  it("is read as it is, and may be absent", async () => {
-    await writeFile(join(root, ".env"), "A=1\n");
-    expect(await readEnvFile(join(root, ".env"))).toBe("A=1\n");
-    expect(await readEnvFile(join(root, "none"))).toBeUndefined();
+  const read = (path: string) => readEnvFile(path, join(root, "workspace"));
+  beforeEach(() => mkdir(join(root, "workspace/config"), { recursive: true }));
+
+  it.each(["outside.env", "workspace/.env", "workspace/config/x.env"])("is read as it is, at %s", async (name) => {
+    await writeFile(join(root, name), "A=1\n");
+    expect(await read(join(root, name))).toBe("A=1\n");
+  });
+
+  it("may be absent", async () => {
+    expect(await read(join(root, "none"))).toBeUndefined();
+    expect(await read(join(root, "workspace/none/.env"))).toBeUndefined();
   });
 
   it("that is a link, a directory, a device or too large is refused at once", async () => {
     await writeFile(join(root, "real"), "A=1\n");
     await symlink(join(root, "real"), join(root, "link"));
+    await symlink("config", join(root, "workspace/link"));
+    await writeFile(join(root, "workspace/config/.env"), "A=1\n");
     await writeFile(join(root, "large"), Buffer.alloc(1024 * 1024 + 1));
-    for (const path of [join(root, "link"), root, "/dev/zero", join(root, "large")]) {
-      await expect(readEnvFile(path), path).rejects.toMatchObject({ code: "invalid-configuration" });
+    for (const path of [
+      join(root, "link"),
+      join(root, "workspace/link/.env"),
+      root,
+      "/dev/zero",
+      join(root, "large"),
+    ]) {
+      await expect(read(path), path).rejects.toMatchObject({ code: "invalid-configuration" });
     }
   });
 });
