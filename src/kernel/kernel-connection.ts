@@ -14,6 +14,9 @@ const FORGET_TIMEOUT_MS = 1_500;
 const FENCE_DELAY_MS = 250;
 /** The news of a kernel's end and the end of its connection travel on two streams: how long one waits for the other. */
 const OTHER_NEWS_MS = 750;
+/** The gateway takes leave of a connection. One that just ends has gone with its sandbox, whose end the engine reports. */
+const SANDBOX_NEWS_MS = 3000;
+const NO_LEAVE_TAKEN = 1006; // RFC 6455, 7.4.1
 
 /** A running kernel and our WebSocket to it. It runs one cell at a time; the caller queues. */
 export class KernelConnection {
@@ -123,10 +126,11 @@ export class KernelConnection {
       if (message !== undefined && this.#death === undefined) this.#dispatch(message);
     });
     this.#socket.on("error", () => undefined); // "close" follows
-    this.#socket.on("close", () => {
+    this.#socket.on("close", (code) => {
       this.#closed = true;
+      const newsMs = code === NO_LEAVE_TAKEN ? SANDBOX_NEWS_MS : OTHER_NEWS_MS;
       if (this.#cause !== undefined) this.markDead(this.#cause);
-      else setTimeout(() => this.markDead({ type: "unknown" }), OTHER_NEWS_MS).unref();
+      else setTimeout(() => this.markDead({ type: "unknown" }), newsMs).unref();
     });
   }
 

@@ -15,7 +15,9 @@ export type Line =
   /** On the wire, past the framing of WebSockets. */
   | { readonly bytes: Buffer }
   | { readonly exit: object }
-  | { readonly close: true };
+  | { readonly close: true }
+  /** The connection ends without a word, as with its sandbox. */
+  | { readonly cut: true };
 
 export const line = {
   busy: { channel: "iopub", type: "status", content: { execution_state: "busy" } },
@@ -83,6 +85,7 @@ export class ScriptedGateway implements AsyncDisposable {
         else if ("bytes" in each) stream.write(each.bytes);
         else if ("exit" in each) this.#announce({ event: "kernel-exited", kernelId: this.#kernelId, cause: each.exit });
         else if ("close" in each) socket.close();
+        else if ("cut" in each) stream.destroy();
         else send(each.channel, each.type, each.content, each.parent ?? message.id);
       }
     });

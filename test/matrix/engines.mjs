@@ -25,7 +25,7 @@ export async function startPodman(place) {
   );
   const address = await place.startEngine(env, (socket) => ["podman", "system", "service", "--time=0", socket]);
   place.giveImages(address, place.user === undefined ? [0, CONTRACT_UID] : [place.user.uid]);
-  return { DOCKER_HOST: address, ...(place.user && env) };
+  return { DOCKER_HOST: address, ...(place.user && { ...env, ...rootlessLimits() }) };
 }
 
 export async function startRootlessPodman(place) {
@@ -46,7 +46,12 @@ export async function startRootlessDocker(place) {
   const options = ["--iptables=false", "--bridge=none", "--data-root", place.makeDirectory("data")];
   const address = await place.startEngine(env, (socket) => ["sh", script, ...options, "--host", socket]);
   place.giveImages(address, [0]); // as which cells run there
-  return { DOCKER_HOST: address, XDG_RUNTIME_DIR: env.XDG_RUNTIME_DIR };
+  return { DOCKER_HOST: address, XDG_RUNTIME_DIR: env.XDG_RUNTIME_DIR, ...rootlessLimits() };
+}
+
+/** Tells the tests that no limit of memory or processes is to be tried: on cgroup v1 rootless engines apply none. */
+function rootlessLimits() {
+  return existsSync("/sys/fs/cgroup/cgroup.controllers") ? {} : { TEST_WITHOUT_LIMITS: "1" };
 }
 
 export async function startGVisor(place) {

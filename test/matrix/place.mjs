@@ -2,16 +2,14 @@
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import {
+  chmodSync,
   closeSync,
   cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
   openSync,
-  readdirSync,
   readFileSync,
-  rmSync,
-  statSync,
   watch,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -27,7 +25,11 @@ export class Place {
   directory = mkdtempSync(join(tmpdir(), "test-matrix-"));
   /** Whose engine it is; root's if undefined. */
   user = undefined;
-  #processes = [];
+  /** Outlives this process: it removes all of it, however this one ends. */
+  #remover = spawn(process.execPath, [join(import.meta.dirname, "remover.mjs"), this.directory], {
+    stdio: ["pipe", "inherit", "inherit"],
+    detached: true,
+  });
 
   /** A new user, to whom the directory belongs from here on. */
   addUser() {
@@ -36,12 +38,21 @@ export class Place {
     const { status, stderr } = run("useradd", ["--create-home", "--shell", "/bin/sh", name]);
     if (status !== 0) throw new Unavailable(`the user ${name} can't be made: ${stderr.trim()}`);
     this.user = { name, uid: Number(run("id", ["-u", name]).stdout) };
+    this.#toBeRemoved({ uid: this.user.uid, name });
     run("chown", [`${name}:`, this.directory]);
   }
 
   /** A path in the directory. */
   at(name) {
     return join(this.directory, name);
+  }
+
+  /** As `/tmp` is: tests have servers of other users. */
+  makeTemporaryDirectory() {
+    chmodSync(this.directory, 0o711);
+    mkdirSync(this.at("tmp"));
+    chmodSync(this.at("tmp"), 0o1777);
+    return this.at("tmp");
   }
 
   makeDirectory(name) {
@@ -65,13 +76,8 @@ export class Place {
     const [program, ...args] = this.command(env, ...toCommand(`unix://${path}`));
     // Into a file: nobody reads a pipe while the tests run, and a daemon whose log nobody reads stops.
     const log = openSync(this.at("engine.log"), "w");
-    const child = spawn(program, args, {
-      stdio: ["ignore", log, log],
-      env: { ...process.env, ...env },
-      detached: true,
-    });
+    const child = this.spawn(program, args, { stdio: ["ignore", log, log], env: { ...process.env, ...env } });
     closeSync(log);
-    this.#processes.push(child);
     await new Promise((resolve, reject) => {
       const watcher = watch(dirname(path), () => existsSync(path) && settle(resolve));
       const settle = (then) => (watcher.close(), then());
@@ -112,21 +118,21 @@ export class Place {
     return target;
   }
 
+  /** A process of the row's; whatever its group has left at the row's end is ended. */
+  spawn(program, args, options) {
+    const child = spawn(program, args, { ...options, detached: true });
+    this.#toBeRemoved({ group: child.pid });
+    return child;
+  }
+
   /** Ends what was started, and removes what was made. */
   async remove() {
-    for (const child of this.#processes) await end(child);
-    if (this.user !== undefined) {
-      for (let left = processesOf(this.user.uid); left.length > 0; left = processesOf(this.user.uid))
-        run("kill", ["-KILL", ...left]);
-      run("userdel", ["--remove", this.user.name]);
-    }
-    // What engines leave mounted, deepest first.
-    const mounts = readFileSync("/proc/mounts", "utf8")
-      .split("\n")
-      .map((line) => line.split(" ")[1] ?? "");
-    for (const mount of mounts.filter((path) => path.startsWith(`${this.directory}/`)).reverse())
-      run("umount", ["-l", mount]);
-    rmSync(this.directory, { recursive: true, force: true });
+    this.#remover.stdin.end();
+    await once(this.#remover, "exit");
+  }
+
+  #toBeRemoved(thing) {
+    this.#remover.stdin.write(`${JSON.stringify(thing)}\n`);
   }
 }
 
@@ -153,25 +159,4 @@ function kernelImageFor(uid, workspace) {
   const build = run(process.execPath, [join(ROOT, "dist/cli/main.js"), "build"], { IPYBOX_WORKSPACE: workspace });
   if (build.status !== 0) throw new Error(`no kernel image: ${build.stderr}`);
   return build.stdout.trim();
-}
-
-async function end(child) {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const ended = once(child, "exit");
-  process.kill(-child.pid, "SIGTERM"); // its helpers too
-  await ended;
-}
-
-function processesOf(uid) {
-  return readdirSync("/proc").filter((name) => {
-    try {
-      return (
-        /^\d+$/.test(name) &&
-        statSync(`/proc/${name}`).uid === uid &&
-        !/^\S+ \(.*\) Z/.test(readFileSync(`/proc/${name}/stat`, "utf8"))
-      );
-    } catch {
-      return false; // it has ended meanwhile
-    }
-  });
 }

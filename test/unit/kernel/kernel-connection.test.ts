@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 
 import { GatewayClient } from "../../../src/kernel/gateway-client.ts";
 import { KernelConnection } from "../../../src/kernel/kernel-connection.ts";
@@ -90,6 +90,16 @@ describe("a kernel that dies", () => {
   test("is heard with its cause even when its connection closes first", async () => {
     const result = await play(line.busy, { close: true }, { exit: { type: "out-of-memory" } });
     expect(result).toMatchObject({ status: "died", cause: { type: "out-of-memory" } });
+  });
+
+  test("with its sandbox is heard with the cause that the engine reports, seconds later", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    onTestFinished(() => void vi.useRealTimers());
+    const cell = play(line.busy, line.out("before"), { cut: true });
+    await vi.waitFor(() => expect(vi.getTimerCount()).toBe(1));
+    vi.advanceTimersByTime(2000);
+    kernel.markDead({ type: "out-of-memory" });
+    expect(await cell).toMatchObject({ cause: { type: "out-of-memory" }, output: { text: "before" } });
   });
 
   test("ends the cell although nobody tells why", async () => {
