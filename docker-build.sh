@@ -8,13 +8,17 @@ set -euo pipefail
 die() { printf '%s\n' "$@" >&2; exit 1; }
 usage() { sed -n '2,6s/^# //p' "$0"; }
 wrong() { printf '%s\n' "$1" >&2; usage >&2; exit 2; }
+is_tag() {
+  local part='[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*'
+  [[ $1 =~ ^([a-z0-9.-]+(:[0-9]+)?/)?$part(/$part)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$ ]]
+}
 
 tag=ipybox
 base=debian:trixie-slim
 requirements=
 while getopts ':t:b:d:h' flag; do
   case "$flag" in
-    t) tag=$OPTARG ;;
+    t) is_tag "$OPTARG" || wrong "-t: '$OPTARG' is no name of an image"; tag=$OPTARG ;;
     b) base=$OPTARG ;;
     d) [ -f "$OPTARG" ] || wrong "-d: there is no file $OPTARG"; requirements=$(realpath "$OPTARG") ;;
     h) usage; exit 0 ;;

@@ -9,7 +9,7 @@ import { IpyboxError, messageOf } from "./common/errors.ts";
 import type { Logger } from "./common/logger.ts";
 import { packageFile } from "./common/package-files.ts";
 import { runtimeDirectory, stateDirectory } from "./config/directories.ts";
-import { type Config, flagName, type OptionName } from "./config/options.ts";
+import { type Config, flagName, type Option, type OptionName, OPTIONS } from "./config/options.ts";
 import type { AdministeredEngine } from "./sandbox/engine-admin.ts";
 import {
   createDockerEngine,
@@ -114,7 +114,7 @@ export function allowedDomains(config: Config): readonly string[] {
 export function engineWarnings(config: Config, cellsBeside: AllInOneUsers | undefined): readonly string[] {
   switch (config.sandbox) {
     case "docker":
-      return [];
+      return withoutEffect(config, ["sandboxConfig"]);
     case "srt":
       return withoutEffect(config, OF_CONTAINERS);
     case "none":
@@ -137,11 +137,16 @@ export function hasLimits(config: Config): boolean {
   return config.sandbox === "docker";
 }
 
-const OF_CONTAINERS = ["image", "runtime", "gpus"] as const;
-const OF_WALLS = ["mask", "protect", "unprotect", "allowDomain", "allowPrivate"] as const;
+const OF_CONTAINERS = ["image", "memory", "cpus", "pids", "tmpSize", "runtime", "link", "gpus"] as const;
+const OF_WALLS = ["sandboxConfig", "mask", "protect", "unprotect", "allowDomain", "allowPrivate"] as const;
 
 function withoutEffect(config: Config, names: readonly OptionName[]): string[] {
-  const given = names.filter((name) => [config[name]].flat().some((value) => value !== undefined));
+  const given = names.filter((name) => [config[name]].flat().some((value) => value !== defaultOf(name)));
   const flags = given.map((name) => `--${flagName(name)}`);
   return given.length === 0 ? [] : [`Without effect under --sandbox ${config.sandbox}: ${flags.join(", ")}`];
+}
+
+function defaultOf(name: OptionName): unknown {
+  const { schema, default: text } = OPTIONS[name] as Option;
+  return text === undefined ? undefined : schema.parse(text);
 }

@@ -44,7 +44,7 @@ const OPENS: Readonly<Record<string, readonly string[]>> = {
   "the workspace's own directory, where it is missing": ["workspace/workspace.ts"],
   "state of ours": [
     ...["broker/open-upstream.ts", "broker/registry.ts", "egress/wheel-cache.ts", "packages/install-lock.ts"],
-    ...["sandbox/build-lock.ts", "sandbox/docker/link-choice.ts", "sandbox/local/inventory.ts"],
+    ...["sandbox/build-lock.ts", "sandbox/docker/engine-note.ts", "sandbox/local/inventory.ts"],
     ...["sandbox/local/local-engine.ts", "sandbox/local/places.ts", "sandbox/local/python-environment.ts"],
     ...["sandbox/local/sandbox-records.ts", "session/open-session.ts", "workspace/env-placeholder.ts"],
   ],

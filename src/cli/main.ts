@@ -12,6 +12,8 @@ const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
 
 restoreInitialEnvironment(process.argv);
+// Whoever read it is gone (`ipybox doctor | head`, a client without a log): what has to end for it, ends by itself.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
 process.exitCode = await main(process.argv.slice(2));
 
 async function main(argv: readonly string[]): Promise<number> {

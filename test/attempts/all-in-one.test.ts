@@ -1,5 +1,7 @@
+import { execFile } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 
 import { describe, expect } from "vitest";
 
@@ -7,6 +9,7 @@ import { AllInOneImage } from "../helpers/all-in-one.ts";
 import { textOf } from "../helpers/client.ts";
 import { test as base } from "../helpers/session.ts";
 
+const run = promisify(execFile);
 const SECRET = "secret-of-this-container";
 
 const test = base
@@ -80,14 +83,17 @@ def call(name, *arguments):
     if libc[name](*arguments) < 0:
         raise OSError(ctypes.get_errno(), name)
 pids = [pid for group in others().values() for pid in group]
+memory = ctypes.create_string_buffer(1)
+piece = (ctypes.c_ulong * 2)(ctypes.addressof(memory), 1)
+one, none = ctypes.c_ulong(1), ctypes.c_ulong(0)
 kinds = [
     lambda pid: os.kill(pid, signal.SIGTERM),
     lambda pid: os.kill(pid, 0),
     lambda pid: os.setpriority(os.PRIO_PROCESS, pid, 19),
     lambda pid: call("ptrace", 16, pid, None, None),
-    lambda pid: call("process_vm_readv", pid, None, ctypes.c_ulong(0), None, ctypes.c_ulong(0), ctypes.c_ulong(0)),
+    lambda pid: call("process_vm_readv", pid, piece, one, piece, one, none),
 ]
-{refused(lambda: kind(pid)) for kind in kinds[:4] for pid in pids}`;
+{refused(lambda: kind(pid)) for kind in kinds for pid in pids}`;
     expect(await server.text(`${OTHERS}${code}`)).toBe("{'Operation not permitted'}");
   });
 
@@ -134,6 +140,16 @@ targets = ["/usr/bin/node", "/usr/local/bin/npx", "/usr/local/lib/node_modules/n
     expect(await server.text(packages)).toMatch(
       /^\('Permission denied', '(Permission denied|Invalid cross-device link)'\)$/,
     );
+  });
+
+  test("can't have a program run by the env file that the server is started with", async ({ image, server }) => {
+    writeFileSync(join(server.workspace, "planted.env"), "NODE_OPTIONS=--require=/app/workspace/planted.cjs\n");
+    writeFileSync(join(server.workspace, "planted.cjs"), "console.log('planted')\n");
+    const started = (options: readonly string[], ...program: string[]) =>
+      run("docker", image.command(server.workspace, options, [...program, "--version", "--env-file", "planted.env"]));
+    expect((await started([])).stdout).not.toContain("planted");
+    const main = "/opt/ipybox/app/dist/cli/main.js";
+    expect((await started(["--entrypoint", "node"], main)).stdout).toContain("planted");
   });
 
   test("can't have code of its own run with a network, by installing it", async ({ server }) => {

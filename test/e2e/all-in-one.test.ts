@@ -98,6 +98,7 @@ describe("docker run -i --rm -v …:/app/workspace ipybox", { timeout: 600_000 }
   test.for([
     [["-x"], "There is no option -x"],
     [["-t"], "-t needs a value"],
+    [["-t", "No Name"], "-t: 'No Name' is no name of an image"],
     [["-d", "nowhere.txt"], "-d: there is no file nowhere.txt"],
     [["ipybox"], "There is no argument ipybox"],
   ] as const)("is not built with %j", async ([args, words]) => {

@@ -86,6 +86,15 @@ describe("the end of a server", () => {
     await expect.poll(() => sandboxesOf(workspace), { timeout: 5000 }).toEqual([]);
     await expect.poll(() => processesWith(mark), { timeout: 5000 }).toEqual([]);
   });
+
+  test("does not come when nobody reads its log", async () => {
+    const started = `${directory.path}/without-a-log`;
+    writeFileSync(started, '#!/bin/bash\nexec "$BIN" "$@" 2> >(exit)\n', { mode: 0o755 });
+    const workspace = directory.make("unread");
+    await using client = await TestClient.connect({ bin: started, directory, workspace, env: { BIN: bin } });
+    expect((await client.register("nobody", { command: "no-such-program" })).isError).toBe(true); // which is logged
+    expect(await client.text("6 * 7")).toBe("42");
+  });
 });
 
 describe("the command line", () => {
@@ -143,6 +152,17 @@ describe("the command line", () => {
     const failed = await execute("print('before'); 1/0");
     expect(failed.output).toMatch(/^before\n[\s\S]*ZeroDivisionError: division by zero\n$/);
     expect(failed.exit).toBe(1);
+  });
+
+  test("run ends when nobody reads its output any more", async () => {
+    const child = spawn(bin, ["run", "-"], { env: baseEnvironment(directory), cwd: directory.make("run") });
+    child.stdin.end("while True: print('on and on')");
+    let words = "";
+    child.stderr.on("data", (chunk: Buffer) => (words += chunk.toString()));
+    await once(child.stdout, "data");
+    child.stdout.destroy();
+    expect(await once(child, "close")).toEqual([1, null]);
+    expect(words).not.toContain("EPIPE");
   });
 
   test("servers lists registrations as they were given, and removes them", async () => {

@@ -49,6 +49,7 @@ function toEngineError(error: unknown, address: string): unknown {
   const code = error instanceof IpyboxError ? undefined : systemCodeOf(error);
   if (code === undefined) return error; // told already, a bug of ours, or the caller's abort
   const denied = code === "EACCES" || code === "EPERM";
+  const distrusted = /CERT|SSL|TLS|ISSUER|SIGNATURE/.test(code);
   return new IpyboxError(
     "engine-unreachable",
     denied
@@ -57,7 +58,9 @@ function toEngineError(error: unknown, address: string): unknown {
     {
       hint: denied
         ? "Add the user to the group docker (sudo usermod -aG docker $USER) and log in again, or use rootless Docker."
-        : "Install and start Docker (`docker info` must work), or point DOCKER_HOST at an engine; then call again.",
+        : distrusted
+          ? "Check the certificates (ca.pem, cert.pem, key.pem) in DOCKER_CERT_PATH, or those of the docker context."
+          : "Install and start Docker (`docker info` must work), or point DOCKER_HOST at an engine; then call again.",
       cause: error,
     },
   );

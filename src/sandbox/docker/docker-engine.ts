@@ -27,6 +27,7 @@ import { bootstrapTag } from "./base-image.ts";
 import { createDockerClient, type DockerClient } from "./client.ts";
 import { diagnoseDocker } from "./diagnosis.ts";
 import { type EngineTraits, type InsideUser, limitsWithoutEffect, readTraits, userInside } from "./dialect.ts";
+import { EngineNote } from "./engine-note.ts";
 import { listSandboxes, pruneEngine, removeOrphans } from "./inventory.ts";
 import type { SandboxLimits } from "./isolation.ts";
 import { ensureKernelImage, type KernelImageOptions, kernelImageTag, userLabel } from "./kernel-image.ts";
@@ -53,6 +54,7 @@ export class DockerEngine implements AdministeredEngine {
   readonly #options: DockerEngineOptions;
   readonly #client: DockerClient;
   readonly #runRoot: RunRoot;
+  readonly #emptyFileNote: EngineNote;
   readonly #link: LinkChoice;
   readonly #image: SharedPreparation<string>;
   readonly #places: WorkspacePlaces;
@@ -62,15 +64,16 @@ export class DockerEngine implements AdministeredEngine {
   readonly #ownMounts = remembered(() => findOwnMounts(this.#client));
 
   constructor(options: DockerEngineOptions) {
-    const { env, logger } = options;
+    const { env, stateDir, logger } = options;
     this.#options = options;
     this.#client = createDockerClient(env);
     this.#runRoot = new RunRoot(options.runtimeDir, sweepAfterDeath(env));
+    const { address } = this.#client;
+    this.#emptyFileNote = new EngineNote({ stateDir, kind: "empty-files", key: address, logger });
     this.#link = new LinkChoice({
       setting: options.link,
       links: [socketLink, execLink],
-      key: `${this.#client.address} ${options.runtime ?? ""}`,
-      stateDir: options.stateDir,
+      note: new EngineNote({ stateDir, kind: "links", key: `${address} ${options.runtime ?? ""}`, logger }),
       logger,
     });
     this.#image = new SharedPreparation(async (prepare) =>
@@ -148,7 +151,15 @@ export class DockerEngine implements AdministeredEngine {
     const { uid, gid, limits, runtime, gpus, logger } = this.#options;
     const owner = formatIdentity(this.#self);
     const container = { image, owner, ...user, limits, traits, runtime, gpus, ownMounts };
-    const common = { client: this.#client, runRoot: this.#runRoot, owner: { uid, gid }, container, signal, logger };
+    const common = {
+      client: this.#client,
+      runRoot: this.#runRoot,
+      owner: { uid, gid },
+      container,
+      emptyFileNote: this.#emptyFileNote,
+      signal,
+      logger,
+    };
     return await this.#link.start((link) => startSandbox({ ...plan, spec }, { ...common, link }));
   }
 

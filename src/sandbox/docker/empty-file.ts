@@ -2,21 +2,36 @@ import { posix } from "node:path";
 import { Readable } from "node:stream";
 import { pack } from "tar-fs";
 import type { DockerClient } from "./client.ts";
+import type { EngineNote } from "./engine-note.ts";
 import { EMPTY_VOLUME, LABEL } from "./labels.ts";
 
 const NAME = "empty";
 const DIRECTORY = "/mnt";
 
+export interface EmptyFileOptions {
+  readonly image: string;
+  readonly owner: string;
+  /** Of the volume that has the file: looking for it takes a container. */
+  readonly note: EngineNote;
+}
+
 /**
  * An empty file that nobody can write, as a path of the engine's host: what lies over masked files where the engine has
- * no file of ours. It is on a volume, where it comes by a container that never runs, as `docker cp` puts it there.
+ * no file of ours. It is on a volume.
  */
-export async function emptyFileOnEngine(
-  client: DockerClient,
-  { image, owner }: { readonly image: string; readonly owner: string },
-): Promise<string> {
+export async function emptyFileOnEngine(client: DockerClient, options: EmptyFileOptions): Promise<string> {
+  const request = client.api.createVolume({ Name: EMPTY_VOLUME, Labels: { [LABEL.role]: "mask" } });
+  const { Mountpoint, CreatedAt } = await client.ask(request);
+  if (CreatedAt === undefined || CreatedAt !== (await options.note.read())) {
+    await putFile(client, options);
+    if (CreatedAt !== undefined) await options.note.write(CreatedAt);
+  }
+  return posix.join(Mountpoint, NAME);
+}
+
+/** Through a container that never runs, as `docker cp` does it. */
+async function putFile(client: DockerClient, { image, owner }: EmptyFileOptions): Promise<void> {
   const { api } = client;
-  const directory = await client.ask(api.createVolume({ Name: EMPTY_VOLUME, Labels: { [LABEL.role]: "mask" } }));
   const id = await client.ask(
     api.createContainer({
       Image: image,
@@ -25,13 +40,12 @@ export async function emptyFileOnEngine(
     }),
   );
   try {
-    // Looked for every time, since someone may have removed it; never replaced, since another server may mount it now.
+    // Never replaced: another server may mount it now.
     const found = await client.find(api.statFile(id, posix.join(DIRECTORY, NAME)));
     if (found === undefined) await client.ask(api.putArchive(id, DIRECTORY, archive()));
   } finally {
     await client.find(api.removeContainer(id));
   }
-  return posix.join(directory, NAME);
 }
 
 function archive(): Readable {

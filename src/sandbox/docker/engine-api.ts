@@ -127,10 +127,9 @@ export class EngineApi {
     await this.#http.json({ method: "PUT", path: `/containers/${id}/archive`, query: { path }, tar });
   }
 
-  /** Resolves to where it is on the engine's host. A volume that exists is no error. */
-  async createVolume(body: { readonly Name: string; readonly Labels: StringMap }): Promise<string> {
-    const answer = await this.#http.json({ method: "POST", path: "/volumes/create", body });
-    return (answer as { Mountpoint: string }).Mountpoint;
+  /** A volume that exists is no error. */
+  async createVolume(body: { readonly Name: string; readonly Labels: StringMap }): Promise<CreatedVolume> {
+    return (await this.#http.json({ method: "POST", path: "/volumes/create", body })) as CreatedVolume;
   }
 
   async removeVolume(name: string): Promise<void> {
@@ -141,6 +140,12 @@ export class EngineApi {
     const answer = await this.#http.json({ method: "GET", path: "/volumes", query });
     return (answer as { Volumes: VolumeInspectInfo[] | null }).Volumes ?? [];
   }
+}
+
+export interface CreatedVolume {
+  /** On the engine's host. */
+  readonly Mountpoint: string;
+  readonly CreatedAt?: string;
 }
 
 export interface ImportOptions {

@@ -10,6 +10,7 @@ import { untilReady } from "../readiness.ts";
 import type { DockerClient } from "./client.ts";
 import { startContainer } from "./container.ts";
 import { emptyFileOnEngine } from "./empty-file.ts";
+import type { EngineNote } from "./engine-note.ts";
 import { type EngineWidePlan, toCreateOptions } from "./isolation.ts";
 import { LABEL } from "./labels.ts";
 import { LinkFailure } from "./link-choice.ts";
@@ -22,6 +23,8 @@ export interface StartOptions {
   /** The user inside, as this host knows it. */
   readonly owner: RunDirectoryOwner;
   readonly container: EngineWidePlan;
+  /** Of the empty file that the engine itself keeps. */
+  readonly emptyFileNote: EngineNote;
   readonly signal: AbortSignal;
   readonly logger: Logger;
 }
@@ -71,8 +74,8 @@ function assertReachable(crossing: Crossing, ownMounts: readonly OwnMount[] | un
   if (enginePath(runDirectory, ownMounts) === undefined) throw new LinkFailure(notShared(runDirectory));
 }
 
-function emptyFileFor(crossing: Crossing, { client, container }: StartOptions): string | Promise<string> {
-  return crossing.type === "socket" ? crossing.emptyFile : emptyFileOnEngine(client, container);
+function emptyFileFor(crossing: Crossing, { client, container, emptyFileNote: note }: StartOptions) {
+  return crossing.type === "socket" ? crossing.emptyFile : emptyFileOnEngine(client, { ...container, note });
 }
 
 /** The engine has no such directory, or does not share it with containers. */

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { silentLogger } from "../../../src/common/logger.ts";
 import type { Link } from "../../../src/sandbox/link/link.ts";
+import { EngineNote } from "../../../src/sandbox/docker/engine-note.ts";
 import { LinkChoice, LinkFailure, type LinkName } from "../../../src/sandbox/docker/link-choice.ts";
 
 let stateDir: string;
@@ -13,8 +14,10 @@ beforeEach(async () => {
 afterEach(() => rm(stateDir, { recursive: true }));
 
 const link = (name: LinkName): Link => ({ name, open: () => Promise.reject(new Error("not opened here")) });
-const choose = (setting: LinkName | "auto", key = "unix:///engine") =>
-  new LinkChoice({ setting, links: [link("socket"), link("exec")], key, stateDir, logger: silentLogger });
+const choose = (setting: LinkName | "auto", key = "unix:///engine") => {
+  const note = new EngineNote({ stateDir, kind: "links", key, logger: silentLogger });
+  return new LinkChoice({ setting, links: [link("socket"), link("exec")], note, logger: silentLogger });
+};
 
 /** Starts over one of the links that work, and tells which were tried. */
 async function startOver(choice: LinkChoice, ...working: LinkName[]): Promise<LinkName[]> {
