@@ -148,13 +148,15 @@ describe("the package installer", () => {
   });
 
   it("rejects with the reason of a cancelled wait and leaves the queue usable", async () => {
-    const done = new Deferred<undefined>();
+    const [running, done] = [new Deferred<undefined>(), new Deferred<undefined>()];
     const one = installer(async () => {
+      running.resolve(undefined);
       await done.promise;
       return { code: 0, outOfMemory: false };
     });
     const other = installer(() => Promise.resolve({ code: 0, outOfMemory: false }));
     const started = one.install("a", { ...quiet, signal });
+    await running.promise;
     const cancel = new AbortController();
     const cancelled = other.install("b", { ...quiet, signal: cancel.signal, onProgress: () => cancel.abort() });
     await expect(cancelled).rejects.toThrow();
