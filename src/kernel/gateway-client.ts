@@ -1,4 +1,4 @@
-import { Agent, type ClientRequestArgs, type IncomingMessage, request as httpRequest } from "node:http";
+import { type ClientRequestArgs, type IncomingMessage, request as httpRequest } from "node:http";
 import { type Duplex, Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 
@@ -46,12 +46,10 @@ const eventShape = z.object({
 /** The Jupyter kernel gateway's REST API, its WebSocket, and our additions (docs/architecture.md). */
 export class GatewayClient implements AsyncDisposable {
   readonly #connect: ConnectGateway;
-  readonly #agent: StreamAgent;
   readonly #closing = new AbortController();
 
   constructor(connect: ConnectGateway) {
     this.#connect = connect;
-    this.#agent = new StreamAgent(connect);
   }
 
   async startKernel({ env, signal }: StartKernelOptions): Promise<string> {
@@ -91,7 +89,7 @@ export class GatewayClient implements AsyncDisposable {
   }
 
   async openChannels(kernelId: string, signal?: AbortSignal): Promise<WebSocket> {
-    const stream = await this.#connect({ signal: withTimeout(REQUEST_TIMEOUT_MS, signal, this.#closing.signal) });
+    const stream = await this.#openStream(withTimeout(REQUEST_TIMEOUT_MS, signal, this.#closing.signal));
     const socket = new WebSocket(`ws://gateway/api/kernels/${kernelId}/channels`, WEBSOCKET_PROTOCOL, {
       createConnection: () => stream as ReturnType<NonNullable<ClientRequestArgs["createConnection"]>>, // ws needs no more than a Duplex
       maxPayload: MAX_FRAME_BYTES,
@@ -125,7 +123,6 @@ export class GatewayClient implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
-    this.#agent.destroy();
     await Promise.resolve();
   }
 
@@ -152,16 +149,27 @@ export class GatewayClient implements AsyncDisposable {
     return { status: response.statusCode ?? 500, body: parseJson(Buffer.concat(chunks).toString()) };
   }
 
-  #open(method: string, path: string, body: unknown, signal: AbortSignal): Promise<IncomingMessage> {
+  async #open(method: string, path: string, body: unknown, signal: AbortSignal): Promise<IncomingMessage> {
+    const stream = await this.#openStream(signal);
+    const createConnection = () => stream;
     const payload = body === undefined || body instanceof Readable ? undefined : JSON.stringify(body);
     const headers =
       payload === undefined ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(payload) };
     return new Promise((resolve, reject) => {
-      const request = httpRequest({ agent: this.#agent, host: "gateway", method, path, headers, signal }, resolve);
+      const request = httpRequest({ createConnection, host: "gateway", method, path, headers, signal }, resolve);
       request.on("error", (error) => reject(unreachable(error)));
       if (body instanceof Readable) pipeline(body, request).catch((error: unknown) => reject(unreachable(error)));
       else request.end(payload);
     });
+  }
+
+  /** A fresh one for each request: the gateway keeps some ready. */
+  async #openStream(signal: AbortSignal): Promise<Duplex> {
+    try {
+      return await this.#connect({ signal });
+    } catch (error) {
+      throw unreachable(error);
+    }
   }
 }
 
@@ -171,31 +179,6 @@ interface SendOptions {
   readonly stream?: Readable;
   readonly signal?: AbortSignal | undefined;
   readonly timeoutMs?: number;
-}
-
-/**
- * Takes its connections from the link, a fresh one for each request: the gateway keeps some ready, and Node's reuse of a
- * stream asks for a socket. (`agent: false` with `createConnection` would silently dial TCP.)
- */
-class StreamAgent extends Agent {
-  readonly #connect: ConnectGateway;
-
-  constructor(connect: ConnectGateway) {
-    super({ keepAlive: false, maxSockets: 8 });
-    this.#connect = connect;
-  }
-
-  override createConnection(
-    _options: ClientRequestArgs,
-    callback?: (error: Error | null, stream: Duplex) => void,
-  ): undefined {
-    this.#connect({ signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) }).then(
-      (stream) => callback?.(null, stream),
-      // Node's types want a stream beside the error; its code does not read it.
-      (error: unknown) =>
-        (callback as ((error: Error) => void) | undefined)?.(error instanceof Error ? error : new Error(String(error))),
-    );
-  }
 }
 
 function refused(status: number | undefined, method: string, path: string, body?: unknown): IpyboxError {

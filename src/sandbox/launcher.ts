@@ -8,7 +8,7 @@ import type { SandboxMission, ShieldedPlace, WorkspaceIdentity } from "./link/co
 import type { GatewayDock } from "./link/gateway-dock.ts";
 import type { OpenLink } from "./link/link.ts";
 import type { LogTail } from "./log-tail.ts";
-import { orAborted } from "./or-aborted.ts";
+import { orAborted } from "../common/or-aborted.ts";
 import { untilReady } from "./readiness.ts";
 
 /** What one sandbox is to be. */

@@ -1,7 +1,7 @@
 import { IpyboxError } from "../common/errors.ts";
 import { withTimeout } from "../common/time.ts";
 import type { SandboxExit } from "./engine.ts";
-import { orAborted } from "./or-aborted.ts";
+import { orAborted } from "../common/or-aborted.ts";
 import type { LogTail } from "./log-tail.ts";
 
 export interface Startable {

@@ -1,5 +1,5 @@
 import type { BuildStep, PrepareOptions } from "./engine.ts";
-import { orAborted } from "./or-aborted.ts";
+import { orAborted } from "../common/or-aborted.ts";
 
 type Work<T> = (options: PrepareOptions) => Promise<T>;
 

@@ -39,7 +39,6 @@ const KILL_TIMEOUT_MS = 1_500;
 const REPLACE_TIMEOUT_MS = 10_000;
 const ANSWER_TIMEOUT_MS = 500;
 const PULL_MS = 300_000;
-const PULL_HURRIED_MS = 1_000;
 const PAUSE_TIMEOUT_MS = 2_000;
 const shrunkShape = z.object({ data: z.string() });
 
@@ -152,18 +151,19 @@ export class LiveSandbox implements AsyncDisposable {
   }
 
   /**
-   * Where the workspace is a copy, brings what changed in it to the host, within a second when in a hurry. Never
-   * rejects; resolves to what there is to say.
+   * Where the workspace is a copy, brings what changed in it to the host. Never rejects; resolves to what there is to
+   * say.
    */
-  async pullFiles(wish: AbortSignal | "hurry"): Promise<string[]> {
+  async pullFiles(signal: AbortSignal): Promise<string[]> {
     if (this.#copy === undefined) return [];
     if (this.#ended) return ["[The sandbox ended before the files that this cell changed were copied to the host]"];
     try {
-      const signal = wish === "hurry" ? AbortSignal.timeout(PULL_HURRIED_MS) : withTimeout(PULL_MS, wish);
-      return noticesOfPull(await this.#copy.pull(AbortSignal.any([signal, this.#options.signal])));
+      return noticesOfPull(await this.#copy.pull(withTimeout(PULL_MS, signal, this.#options.signal)));
     } catch (error) {
       this.#options.logger.warn("changes of the workspace's copy did not reach the host", { error: messageOf(error) });
-      return ["[Not every file that this cell changed was copied to the host: the next cell tries again]"];
+      return [
+        "[Not every file that this cell changed was copied to the host: the next cell in this sandbox tries again]",
+      ];
     }
   }
 

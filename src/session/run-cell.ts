@@ -49,7 +49,8 @@ export interface CellOutcome {
 
 const MAX_OUTPUT_CHARS = 256 * 2 ** 20;
 const INTERRUPT_GRACE_MS = 2_000;
-const NEW_KERNEL_MS = 2_000;
+/** A kernel's death is answered within 2 s, of which its news may take 0.75. */
+const NEW_KERNEL_MS = 1_200;
 
 /** Runs one cell; a cell that is to stop is interrupted, then its kernel is killed, then its sandbox is given up. */
 export async function runCell(live: CellSandbox, code: string, options: RunCellOptions): Promise<CellOutcome> {

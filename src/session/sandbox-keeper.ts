@@ -1,5 +1,6 @@
 import { IpyboxError, messageOf } from "../common/errors.ts";
 import type { Logger } from "../common/logger.ts";
+import { orAborted } from "../common/or-aborted.ts";
 import { within } from "../common/time.ts";
 import type { LiveSandbox } from "./live-sandbox.ts";
 
@@ -56,7 +57,7 @@ export class SandboxKeeper implements AsyncDisposable {
     await this.discard();
     const opening = this.#open();
     await imageOf(opening, options);
-    return await abortable(options.signal, opening.sandbox);
+    return await orAborted(opening.sandbox, options.signal);
   }
 
   /** Waits while the image is being made. A call that may have others before it waits here from its arrival on. */
@@ -114,7 +115,7 @@ async function imageOf({ image, listeners }: Opening, { signal, patient, onStep 
   const made = image.then(() => true);
   listeners.add(onStep);
   try {
-    if (await abortable(signal, patient ? made : within(IMPATIENT_WAIT_MS, made))) return;
+    if (await orAborted(patient ? made : within(IMPATIENT_WAIT_MS, made), signal)) return;
   } finally {
     listeners.delete(onStep);
   }
@@ -125,18 +126,4 @@ async function imageOf({ image, listeners }: Opening, { signal, patient, onStep 
 
 function tell(listeners: ReadonlySet<(step: string) => void>, step: string): void {
   for (const listener of listeners) listener(step);
-}
-
-/** Rejects with the signal's reason as soon as it aborts; what it waited for goes on for others. */
-async function abortable<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
-  let onAbort: (() => void) | undefined;
-  const aborted = new Promise<never>((_resolve, reject) => {
-    onAbort = () => reject(signal.reason instanceof Error ? signal.reason : new Error("aborted"));
-    signal.addEventListener("abort", onAbort);
-  });
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    if (onAbort !== undefined) signal.removeEventListener("abort", onAbort);
-  }
 }

@@ -9,6 +9,7 @@ import type { ToolProgress } from "../broker/upstream.ts";
 import { IpyboxError, messageOf } from "../common/errors.ts";
 import type { ReleaseStack } from "../common/lifecycle.ts";
 import type { Logger } from "../common/logger.ts";
+import { withTimeout } from "../common/time.ts";
 import type { InstallOptions as InstallerOptions, PackageInstaller } from "../packages/installer.ts";
 import type { DiskSpace } from "../workspace/disk-space.ts";
 import type { ShieldBreach } from "../workspace/shield-watcher.ts";
@@ -203,9 +204,10 @@ export class Session implements AsyncDisposable {
       const changed = noticesOfChanges((await live.shields?.changedInCell()) ?? []);
       // The answer of a cell that was stopped is due.
       const stopped = !["ok", "error"].includes(outcome.status);
-      const copied = await live.pullFiles(stopped ? "hurry" : options.signal);
+      const leisure = stopped ? AbortSignal.timeout(STOPPED_MS) : options.signal;
+      const copied = await live.pullFiles(leisure);
       if (outcome.sandboxLost && live.shields?.breach === undefined) void this.#replaceSandbox();
-      const shrinking = AbortSignal.timeout(stopped ? SHRINK_STOPPED_MS : SHRINK_MS);
+      const shrinking = withTimeout(SHRINK_MS, leisure);
       const { text, truncation } = await cellFiles.fit(outcome.output.text, options.maxOutputChars);
       const { saved, leftOut } = await cellFiles.save(outcome.output.pictures, (data, maxBytes) =>
         live.shrinkPicture(data, maxBytes, shrinking),
@@ -295,4 +297,5 @@ const MAX_PROGRESS_CHARS = 500;
 const CALL_OUTSIDE_CELL_MS = 120_000;
 /** For scaling down all large pictures of a cell. */
 const SHRINK_MS = 10_000;
-const SHRINK_STOPPED_MS = 500;
+/** For what is left to do with files and pictures of a cell that was stopped or died. */
+const STOPPED_MS = 1_000;

@@ -113,6 +113,22 @@ os.truncate(os.open('sparse', os.O_CREAT | os.O_WRONLY), 100 * 2**30)
     expect(await client.text("pathlib.Path('both.txt').read_text()")).toBe("'by the user'");
   });
 
+  test("is told of where the gateway was stopped, and the next cell works", async ({ open }) => {
+    await using client = await open("stopped");
+    const result = await client.cell(
+      "import os, pathlib, signal, time\n" +
+        "for path in pathlib.Path('/proc').glob('[0-9]*/cmdline'):\n" +
+        "    if b'ipybox_sandbox.gateway' in path.read_bytes(): os.kill(int(path.parent.name), signal.SIGSTOP)\n" +
+        "time.sleep(60)",
+      { timeout: 1 },
+    );
+    expect(textOf(result)).toBe(
+      "[Timed out after 1 s: the sandbox was replaced; variables are lost]\n" +
+        "[Not every file that this cell changed was copied to the host: the next cell in this sandbox tries again]",
+    );
+    expect(await client.text("1 + 1")).toBe("2");
+  });
+
   test("takes large files and many of them", async ({ open }) => {
     await using client = await open("large");
     await client.text(`

@@ -32,6 +32,12 @@ describe("a registered MCP server", () => {
     expect(metaOf(result).toolCalls).toMatchObject([{ server: "everything", tool: "echo", status: "done" }]);
   });
 
+  test("is called by programs that a cell starts, too", async ({ client }) => {
+    const program = "from mcptools.everything.echo import Params, run; print(run(Params(message='from a program')))";
+    const code = `import subprocess, sys\nsubprocess.check_output([sys.executable, '-c', "${program}"], text=True)`;
+    expect(await client.text(code)).toBe("'Echo: from a program\\n'");
+  });
+
   test("has its modules as resources, and nothing beside them", async ({ client }) => {
     const read = (uri: string) => client.client.readResource({ uri });
     const text = readFileSync(join(client.workspace, "mcptools/everything/echo.py"), "utf8");

@@ -13,7 +13,7 @@ import type {
   TaskResult,
   TaskSpec,
 } from "../../src/sandbox/engine.ts";
-import { orAborted } from "../../src/sandbox/or-aborted.ts";
+import { orAborted } from "../../src/common/or-aborted.ts";
 import { duplexPair } from "./duplex-pair.ts";
 
 export interface FakeEngineOptions {

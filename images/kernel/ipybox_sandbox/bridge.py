@@ -13,9 +13,11 @@ from ipybox_sandbox.blocking_calls import BlockingCalls
 from ipybox_sandbox.toolerrors import InstallError, tool_error_of
 from ipybox_sandbox.wire import CallFailedError
 
-ADDRESS = "/run/ipybox/tools.sock" if os.path.exists("/run/ipybox/tools.sock") else "@ipybox/tools"
-"""Where the host listens, see `addresses`: in a container, by its link, for programs that cells start. Kernels and
-tests set it; it is read at each connection."""
+ADDRESS = os.environ.get("IPYBOX_TOOLS") or (
+    "/run/ipybox/tools.sock" if os.path.exists("/run/ipybox/tools.sock") else "@ipybox/tools"
+)
+"""Where the host listens, see `addresses`, as programs find it that cells start: in a container by its link, elsewhere
+by a variable of their kernel's. Kernels and tests set it; it is read at each connection."""
 
 
 def call(server: str, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

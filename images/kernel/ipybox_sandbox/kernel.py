@@ -87,7 +87,8 @@ def run_kernel(order: KernelOrder, report_fd: int) -> NoReturn:
         sys.argv = ["ipybox"]
         # Last, so that nothing there takes the place of the image's packages. The workspace stays there after a %cd.
         sys.path += [order.cwd, "", order.paths.current_packages]
-        bridge.ADDRESS = order.paths.tools_address
+        if order.paths.tools_address != bridge.ADDRESS:
+            bridge.ADDRESS = os.environ["IPYBOX_TOOLS"] = order.paths.tools_address
         _place_font_cache()
         app = SandboxKernelApp.instance(connection_file=order.connection_file)
         app.initialize([])
