@@ -35,12 +35,14 @@ test("tools that appear later are generated, and the kernel can call them", asyn
   const env = baseEnvironment(directory);
   await client.register("talents", talents);
   await client.text("from mcptools.talents import grow\ngrow.run(grow.Params())");
-  await expect.poll(() => existsSync(join(client.workspace, "mcptools/talents/grown_12.py"))).toBe(true);
+  await expect
+    .poll(() => existsSync(join(client.workspace, "mcptools/talents/grown_12.py")), { timeout: 60_000 })
+    .toBe(true);
   const index = readFileSync(join(client.workspace, "mcptools/talents/__init__.py"), "utf8");
   expect(index).toContain("grown_12");
   expect(await client.text("from mcptools.talents.grown_12 import Params\nParams()")).toBe("Params()");
   const list = () => execFileSync(bin, ["servers", "--workspace", client.workspace], { env, encoding: "utf8" });
-  await expect.poll(list).toContain("grown_12");
+  await expect.poll(list, { timeout: 60_000 }).toContain("grown_12");
 });
 
 test("a server without tools is registered, and the answer says that it has none", async ({ client }) => {

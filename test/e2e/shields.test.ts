@@ -73,7 +73,7 @@ describe("a masked file", () => {
     await using client = await open({ ".env": "SECRET=old" });
     await client.text("x = 1");
     const running = client.cell("import time\nprint('begun', flush=True)\nopen('begun', 'w').close()\ntime.sleep(60)");
-    await expect.poll(() => existsSync(client.at("begun"))).toBe(true);
+    await expect.poll(() => existsSync(client.at("begun")), { timeout: 60_000 }).toBe(true);
     replace(client.at(".env"), "SECRET=new");
     const result = await running;
     expect(textOf(result)).toBe(
