@@ -52,6 +52,7 @@ export interface LauncherOptions {
 
 /** What remains in a task's control connection once its sandbox is gone. */
 const DRAIN_TIMEOUT_MS = 2000;
+const CLEAN_UP_TIMEOUT_MS = 2000;
 
 /** Makes sessions and tasks of what an engine can start. Nothing of them outlives it. */
 export class Launcher implements AsyncDisposable {
@@ -125,7 +126,11 @@ export class Launcher implements AsyncDisposable {
         onOutput: options.onOutput,
       });
       const control = await untilReady(started.dock.control, started, signal);
-      const exit = await orAborted(started.exited, signal);
+      const exit = await orAborted(started.exited, signal).catch(async (error: unknown) => {
+        control[Symbol.dispose](); // init removes what the task left, and ends
+        await within(CLEAN_UP_TIMEOUT_MS, started.exited);
+        throw error;
+      });
       await within(DRAIN_TIMEOUT_MS, control.ended);
       return { code: control.exitCode ?? exit.code, outOfMemory: exit.outOfMemory };
     });

@@ -1,5 +1,7 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { promisify } from "node:util";
 
@@ -21,6 +23,8 @@ const ESCAPES = [
   ["sends device control", '\\x1bP$q\\"p\\x1b\\\\\\x90x\\x9c'],
   ["backspaces over what was said", "safe\\b\\b\\b\\bevil"],
 ] as const;
+
+const HOSTILE = "\x1b[2Jattack\x1b]0;owned\x07\x9b2J\n2026-01-01T00:00:00Z info  forged\n";
 
 const MAKE_CHATTY_BUILD = String.raw`
 import os
@@ -62,31 +66,43 @@ raise ValueError("\\x1b]0;owned\\x07")`);
 });
 
 describe("the log has no control sequence and no line of its own, though", () => {
+  const directory = new TestDirectory();
   let attacked: SessionUnderAttack;
   beforeAll(async () => {
-    attacked = await SessionUnderAttack.open({ args: ["--log-level", "debug"] });
+    const config = join(directory.make("config-of-servers"), "servers.json");
+    const script = `process.stderr.write(${JSON.stringify(HOSTILE)}); process.exit(1)`;
+    const escaping = { command: process.execPath, args: ["-e", script] };
+    writeFileSync(config, JSON.stringify({ mcpServers: { escaping } }));
+    attacked = await SessionUnderAttack.open({ args: ["--log-level", "debug", "--mcp-config", config] });
   });
-  afterAll(() => attacked[Symbol.asyncDispose]());
+  afterAll(async () => {
+    await attacked[Symbol.asyncDispose]();
+    directory[Symbol.dispose]();
+  });
 
-  test("an upstream writes them to its stderr", async () => {
-    const script = `process.stderr.write("\\x1b[2J\\x1b]0;owned\\x07 fake\\n2026-01-01T00:00:00Z info  forged\\n"); process.exit(1)`;
-    await attacked.client.call("register_mcp_server", {
-      server_name: "escapes",
-      server_params: { command: process.execPath, args: ["-e", script] },
-    });
+  /** Waits until what was said is in the log, with a word of the attack. */
+  const logged = async (message: string) => {
+    const lines = () => attacked.client.stderr.split("\n").filter((line) => line.includes(message));
+    await expect.poll(lines, { timeout: 20_000 }).not.toEqual([]);
+    expect(lines().join("\n")).toContain("attack");
     expect(attacked.client.stderr).not.toMatch(CONTROLS);
     expect(attacked.client.stderr).not.toMatch(/^2026-01-01T00:00:00Z/m);
+  };
+
+  test("a server of --mcp-config writes them to its stderr", () => logged("was not registered"));
+
+  test("a cell sends them where the gateway would connect", async () => {
+    await attacked.tries(`with socket.socket(socket.AF_UNIX) as stream:
+    stream.connect("/run/ipybox/gateway.sock")
+    stream.sendall(${JSON.stringify(HOSTILE)}.encode())
+    stream.recv(1)`);
+    await logged("connection to the gateway socket refused");
   });
 
-  test("a cell names them in what the host logs", async () => {
-    await attacked.tries(`import json
-with socket.socket(socket.AF_UNIX) as bridge:
-    bridge.connect("/run/ipybox/tools.sock")
-    bridge.sendall(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"server": "\\x1b[2J", "tool": "\\x1b]0;x\\x07\\nforged", "arguments": {}}}).encode() + b"\\n")
-    bridge.makefile().readline()`);
-    await attacked.client.cell(`%pip install "\x1b[2J"`);
-    expect(attacked.client.stderr).not.toMatch(CONTROLS);
-    expect(attacked.client.stderr).not.toMatch(/^forged/m);
+  test("a cell makes an env file whose name holds them", async () => {
+    await attacked.client.cell(`open(".env." + ${JSON.stringify(HOSTILE)}, "w").write("KEY=1")`);
+    await logged("a path that it must not see");
+    await attacked.client.cell(`import os; os.unlink(".env." + ${JSON.stringify(HOSTILE)})`);
   });
 
   test("the answers of tools and cells have none either", async () => {

@@ -40,14 +40,13 @@ describe("with an env file", () => {
   test("no other variable of the server arrives, under any name", async ({ client }) => {
     const names = JSON.parse(await client.text("import json, os; print(json.dumps(sorted(os.environ)))")) as string[];
     const ofImage = ["PATH", "HOME", "USER", "LANG"];
-    const ofKernel = ["TERM", "NO_COLOR", "PAGER", "GIT_PAGER", "MPLBACKEND"];
-    expect(names.sort()).toEqual([...ofImage, ...ofKernel, "X", "FROM_FILE", "BOTH"].sort());
+    expect(names.sort()).toEqual([...ofImage, "X", "FROM_FILE", "BOTH"].sort());
   });
 
   test("env files read as empty at every depth and under both paths, and can't be written", async ({ client }) => {
     const paths = [".env", "nested/deep/.env", "node_modules/package/.env", "/workspace/.env"];
     expect(await client.text(`[open(path).read() for path in ${JSON.stringify(paths)}]`)).toBe("['', '', '', '']");
-    expect(textOf(await client.cell("open('.env', 'w')"))).toMatch(/Read-only|Permission denied/);
+    expect(textOf(await client.cell("open('.env', 'w')"))).toContain("Read-only file system");
     expect(await client.text("open('.env.example').read()")).toBe("'EXAMPLE=1\\n'");
   });
 

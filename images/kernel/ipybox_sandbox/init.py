@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import re
+import secrets
 import selectors
 import signal
 import socket
@@ -191,11 +192,20 @@ def _watch(control: socket.socket, helpers: dict[str, subprocess.Popen[bytes]]) 
 def _run_task(control: socket.socket, paths: Paths, module: str, args: Sequence[str]) -> int:
     if not re.fullmatch(r"[a-z_]+(\.[a-z_]+)*", module):
         raise OSError(f"not a module name: {module!r}")
+    # Other sandboxes may be at work in the same volume.
+    staging = Path(paths.packages, f".staging-{secrets.token_hex(8)}")
+    try:
+        _attend_task(control, DiskFloor(paths.packages), module, [f"--staging={staging}", *args])
+    finally:
+        _remove_leftovers(staging)
+    return 0
+
+
+def _attend_task(control: socket.socket, floor: DiskFloor, module: str, args: list[str]) -> None:
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     wakeup, _ = process.wake_on_child_exit()
-    floor = DiskFloor(paths.packages)
-    task = _start(module, list(args), [], output=writing)
+    task = _start(module, args, [], output=writing)
     os.close(writing)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     pending = ""
@@ -208,10 +218,13 @@ def _run_task(control: socket.socket, paths: Paths, module: str, args: Sequence[
         while status is None:
             ready = {key.fileobj for key, _ in selector.select(DISK_SECONDS)}
             if control in ready and not _is_open(control):
-                return 0
+                return
             if floor.is_crossed():
-                _give_up_for_space(control, paths)
-                return 0
+                _send_output(
+                    control, "The disk of the container engine is almost full: stopped, nothing was changed.\n"
+                )
+                _send(control, {"event": "exit", "code": errno.ENOSPC})
+                return
             if wakeup in ready:
                 process.drain(wakeup)
                 status = reap().get(task.pid)
@@ -223,18 +236,15 @@ def _run_task(control: socket.socket, paths: Paths, module: str, args: Sequence[
     code = os.waitstatus_to_exitcode(status)
     _send_output(control, pending)
     _send(control, {"event": "exit", "code": 128 - code if code < 0 else code})
-    return 0
 
 
-def _give_up_for_space(control: socket.socket, paths: Paths) -> None:
-    """Ends the task, whose processes may ignore whatever it is asked, and removes what it left."""
+def _remove_leftovers(staging: Path) -> None:
+    """Ends the task's processes, which may ignore whatever they are asked, and removes what they were at."""
     # Sessions are spared its import.
-    from ipybox_sandbox.installer.generations import collect_garbage
+    from ipybox_sandbox.installer.files import remove_foreign
 
     kill_descendants(os.getpid())
-    collect_garbage(Path(paths.packages))
-    _send_output(control, "The disk of the container engine is almost full: stopped, nothing was changed.\n")
-    _send(control, {"event": "exit", "code": errno.ENOSPC})
+    remove_foreign(staging)
 
 
 def _forward(

@@ -22,15 +22,6 @@ from ipybox_sandbox.model_help import shorten_help_of_models
 from ipybox_sandbox.oom import oom_kills
 from ipybox_sandbox.paths import FONT_CACHE, Paths
 
-OWN_VARIABLES = {
-    "TERM": "dumb",
-    "NO_COLOR": "1",
-    "PAGER": "cat",
-    "GIT_PAGER": "cat",
-    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-}
-"""What a kernel sets for itself; the order's environment wins."""
-
 # A kernel's memory is what the container's is spent on, so it is what has to go when there is none left.
 _OOM_SCORE = "500"
 
@@ -57,7 +48,7 @@ class KernelOrder:
 
     connection_file: str
     env: dict[str, str]
-    """The whole of the environment beyond PATH, HOME, USER, LANG and `OWN_VARIABLES`."""
+    """The whole of the environment beyond PATH, HOME, USER and LANG."""
     cwd: str
     paths: Paths
     niceness: int
@@ -79,7 +70,7 @@ def run_kernel(order: KernelOrder, report_fd: int) -> NoReturn:
         _offer_to_oom_killer()
         os.nice(order.niceness)
         random.seed()
-        environment = {**process.base_environment(), **OWN_VARIABLES, **order.env}
+        environment = {**process.base_environment(), **order.env}
         os.environ.clear()
         os.environ.update(environment)
         time.tzset()

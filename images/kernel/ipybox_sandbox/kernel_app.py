@@ -6,6 +6,7 @@ import linecache
 import os
 import signal
 import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from traitlets import Type
 from traitlets.config import Config
 
 from ipybox_sandbox import process
+from ipybox_sandbox.inline_figures import InlineFigures
 from ipybox_sandbox.output import CapturedStream, OutputPipe
 from ipybox_sandbox.output_frames import pack_json
 
@@ -135,6 +137,10 @@ class SandboxKernelApp(IPKernelApp):
 
     def init_heartbeat(self) -> None:
         """None: the subreaper tells of the kernel's end."""
+
+    def init_gui_pylab(self) -> None:
+        """Nothing but figures in the output: ipykernel's would set a variable for them."""
+        sys.meta_path.insert(0, InlineFigures())
 
     def load_config_file(self, suppress_errors: Any = None) -> None:
         """None: a cell could have written it, and a new kernel starts afresh."""

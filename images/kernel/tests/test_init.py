@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,27 +105,41 @@ def test_a_task_whose_orphan_holds_its_output_open_ends_all_the_same(task: Task)
     assert last == {"event": "exit", "code": 0}
 
 
-def test_a_task_is_given_up_when_the_control_connection_ends(task: Task) -> None:
-    task.host.shutdown(socket.SHUT_WR)
-    assert task.run("import time; time.sleep(1000)") == []
+LEAVING = (
+    "import os, subprocess, sys, time; os.makedirs(sys.argv[1] + '/locked/in'); os.chmod(sys.argv[1] + '/locked', 0); "
+)
+"""A task that makes what is hard to remove where it is told to work."""
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "print('begun', flush=True); time.sleep(1000)",  # the host closes the control connection then
+        "os.kill(os.getpid(), 9)",
+        "sys.exit(0)",
+    ],
+)
+def test_whatever_ends_a_task_what_it_started_and_left_is_removed(task: Task, tmp_path: Path, end: str) -> None:
+    task.paths = Paths(packages=str(tmp_path))
+    (tmp_path / ".staging-of-another").mkdir()
+    closing = threading.Thread(target=lambda: task.host.recv(1, socket.MSG_PEEK) and task.host.shutdown(socket.SHUT_WR))
+    closing.start()
+    task.run(LEAVING + "subprocess.Popen(['sleep', '1000']); " + end)
+    closing.join()
+    assert [path.name for path in tmp_path.iterdir()] == [".staging-of-another"]
+    assert _children(os.getpid()) == []
 
 
 def test_a_task_that_fills_the_disk_is_ended_with_what_it_started_and_left(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task.paths = Paths(packages=str(tmp_path))
-    locked = tmp_path / ".staging-x" / "locked"
-    locked.mkdir(parents=True)
-    (locked / "big").touch()
-    locked.chmod(0)
     (tmp_path / "gen-1").mkdir()
-    (tmp_path / "current").symlink_to("gen-1")
-    monkeypatch.setattr(DiskFloor, "is_crossed", lambda _: any(process.poll() is None for process in task.processes))
-    code = "import subprocess, time; subprocess.Popen(['sleep', '1000']); time.sleep(1000)"
-    output, last = task.run(code)
+    monkeypatch.setattr(DiskFloor, "is_crossed", lambda _: any(tmp_path.glob(".staging-*/locked")))
+    output, last = task.run(LEAVING + "subprocess.Popen(['sleep', '1000']); time.sleep(1000)")
     assert "almost full" in output["text"]
     assert last == {"event": "exit", "code": errno.ENOSPC}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "gen-1"]
+    assert [path.name for path in tmp_path.iterdir()] == ["gen-1"]
 
 
 def test_the_floor_is_crossed_by_what_becomes_less_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +184,9 @@ class Task:
             return [json.loads(line) for line in lines]
 
     def start(self, module: str, args: list[str], descriptors: list[int], output: int) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen([sys.executable, "-c", *args], stdout=output, stderr=output)
+        staging, code = args
+        command = [sys.executable, "-c", code, staging.removeprefix("--staging=")]
+        process = subprocess.Popen(command, stdout=output, stderr=output)
         self.processes.append(process)
         return process
 

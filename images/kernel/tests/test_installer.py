@@ -113,7 +113,9 @@ def paths(tmp_path: Path) -> Paths:
     (image / "frozen" / "__init__.py").write_text("")
     volume = tmp_path / "volume"
     volume.mkdir()
-    return Paths(volume=volume, egress_address=str(tmp_path / "egress.sock"), image_site=image)
+    return Paths(
+        volume=volume, staging=volume / ".staging-x", egress_address=str(tmp_path / "egress.sock"), image_site=image
+    )
 
 
 def request(requirement: str, *, local: bool = False) -> Request:

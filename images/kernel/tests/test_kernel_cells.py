@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from conftest import Sandbox
 from host import KernelSocket
-
-from ipybox_sandbox.kernel import OWN_VARIABLES
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +24,16 @@ def test_the_last_expression_is_the_result_and_state_is_kept(kernel: KernelSocke
     assert kernel.execute("_ * a").text == "8"
 
 
-def test_the_environment_holds_the_base_what_was_ordered_and_what_the_kernel_sets_for_itself(
-    kernel: KernelSocket,
-) -> None:
+def test_the_environment_holds_the_base_and_what_was_ordered(kernel: KernelSocket) -> None:
     names = kernel.execute("import os; print(*sorted(os.environ))").text.split()
-    assert names == sorted(["PATH", "HOME", "USER", "LANG", "X", *OWN_VARIABLES])
-    assert kernel.execute("os.environ['X'], os.environ['TERM']").text == "('v', 'dumb')"
+    assert names == sorted(["PATH", "HOME", "USER", "LANG", "X"])
+    assert kernel.execute("os.environ['X']").text == "'v'"
+
+
+def test_programs_find_no_terminal_to_colour_page_or_ask_at(kernel: KernelSocket) -> None:
+    kernel.execute("open('tty.py', 'w').write('import os; print(*map(os.isatty, range(3)))')")
+    for cell in ("!python3 tty.py", "%%bash\npython3 tty.py", "import os\nos.system('python3 tty.py');"):
+        assert kernel.execute(cell).text == "False False False\n", cell
 
 
 def test_output_keeps_the_order_in_which_it_was_written_whoever_wrote_it(kernel: KernelSocket) -> None:
@@ -124,6 +127,24 @@ def test_top_level_await_works(kernel: KernelSocket) -> None:
 def test_a_plot_is_shown_without_a_magic(kernel: KernelSocket) -> None:
     cell = kernel.execute("import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
     assert "image/png" in cell.mime_types
+    assert kernel.execute("import os; 'MPLBACKEND' in os.environ").text == "False"
+
+
+@pytest.mark.parametrize(
+    ("env", "lines", "shown"),
+    [
+        ({}, "open('matplotlibrc', 'w').write('backend: agg\\nfigure.dpi: 70')", True),
+        ({"MPLBACKEND": "agg"}, "", False),
+        ({}, "import matplotlib\nmatplotlib.use('agg')", False),
+    ],
+)
+def test_a_plot_is_shown_whatever_a_matplotlibrc_says_but_where_another_backend_is_asked_for(
+    sandbox: Sandbox, env: dict[str, str], lines: str, shown: bool
+) -> None:
+    with closing(sandbox.host.connect(sandbox.host.start_kernel(env=env))) as other:
+        cell = other.execute(f"{lines}\nimport matplotlib.pyplot as plt\nplt.plot([1, 2]);")
+    (sandbox.workspace / "matplotlibrc").unlink(missing_ok=True)
+    assert ("image/png" in cell.mime_types) is shown
 
 
 def test_modules_of_the_workspace_import_from_any_directory_as_soon_as_they_are_written(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
 from ipybox_sandbox.installer.arrivals import clean, compile_bytecode, merge
 from ipybox_sandbox.installer.files import remove_foreign
 from ipybox_sandbox.installer.generations import (
-    STAGING_PREFIX,
     collect_garbage,
     current_generation,
     new_generation,
@@ -26,11 +24,13 @@ def main(arguments: list[str]) -> int:
     """Run the task; besides the sandbox's paths its one argument is a JSON object, see Request."""
     parser = argparse.ArgumentParser(prog="ipybox-installer", description=__doc__)
     SandboxPaths.add_options(parser)
+    parser.add_argument("--staging", type=Path, required=True, help="a directory of the volume, to be made and removed")
     parser.add_argument("request", type=Request.parse)
     options = parser.parse_args(arguments)
     paths = SandboxPaths.from_options(options)
     try:
-        install(options.request, Paths(volume=Path(paths.packages), egress_address=paths.egress_address))
+        place = Paths(volume=Path(paths.packages), staging=options.staging, egress_address=paths.egress_address)
+        install(options.request, place)
     except InstallError as error:
         print(error, flush=True)
         return 1
@@ -40,7 +40,8 @@ def main(arguments: list[str]) -> int:
 def install(request: Request, paths: Paths) -> None:
     """Install into a new generation and switch to it; on any error the volume stays as it was."""
     collect_garbage(paths.volume)
-    staging = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=paths.volume))
+    staging = paths.staging
+    staging.mkdir(mode=0o700)
     try:
         current = current_generation(paths.volume)
         view = make_view(staging / "view", paths.image_site, current)

@@ -47,6 +47,8 @@ class Paths:
     """Where things are."""
 
     volume: Path
+    staging: Path
+    """Where the installation is made, in the volume, so that all of it can be linked and renamed to its place."""
     egress_address: str
     uv: str = field(default_factory=lambda: str(Path(sys.prefix) / "bin" / "uv"))
     image_site: Path = field(
