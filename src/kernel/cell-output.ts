@@ -1,7 +1,7 @@
 import type { z } from "zod";
 
 import type { outputShapes } from "./messages.ts";
-import { toPlainText } from "./terminal-text.ts";
+import { hasControls, toPlainText } from "./terminal-text.ts";
 
 /** A picture that a cell displayed. `data` is as the kernel sent it, SVG as text and the others as Base64; who decodes it checks it. */
 export interface Picture {
@@ -33,6 +33,8 @@ export class OutputFolder {
   #items: Item[] = [];
   #clearAtNext = false;
   #bytes = 0;
+  /** Looked for piece by piece, while the kernel works on: at the end it would take as long as to receive a large output. */
+  #hasControls = false;
 
   /** UTF-16 units and Base64 characters taken in so far, cleared ones included, and something for each item: a measure of what the cell costs us. */
   get size(): number {
@@ -42,7 +44,7 @@ export class OutputFolder {
   /** Each returns the text that the message adds, for streaming. */
   stream(text: string): string {
     this.#beforeOutput();
-    this.#bytes += text.length + ITEM_CHARS;
+    this.#count(text);
     const last = this.#items.at(-1);
     if (last?.kind === "stream") last.parts.push(text);
     else this.#items.push({ kind: "stream", parts: [text] });
@@ -68,7 +70,7 @@ export class OutputFolder {
   error(traceback: readonly string[]): string {
     this.#beforeOutput();
     const text = traceback.join("\n");
-    this.#bytes += text.length + ITEM_CHARS;
+    this.#count(text);
     this.#items.push({ kind: "display", id: undefined, text, pictures: [] });
     return `${text}\n`;
   }
@@ -91,7 +93,7 @@ export class OutputFolder {
       }
     }
     return {
-      text: toPlainText(text).trimEnd(),
+      text: (this.#hasControls ? toPlainText(text) : text).trimEnd(),
       pictures: this.#items.flatMap((item) => (item.kind === "display" ? item.pictures : [])),
     };
   }
@@ -102,13 +104,19 @@ export class OutputFolder {
     this.#items = [];
   }
 
+  #count(text: string): void {
+    this.#bytes += text.length + ITEM_CHARS;
+    this.#hasControls ||= hasControls(text);
+  }
+
   #toDisplay(bundle: Bundle): Item & { kind: "display" } {
     const pictures = PICTURE_TYPES.flatMap((mimeType) => {
       const data = bundle.data[mimeType];
       return typeof data === "string" && data.startsWith(PICTURE_STARTS[mimeType]) ? [{ mimeType, data }] : [];
     }).slice(0, 1);
     const text = pictures.length > 0 ? "" : textOf(bundle.data);
-    this.#bytes += text.length + (pictures[0]?.data.length ?? 0) + ITEM_CHARS;
+    this.#count(text);
+    this.#bytes += pictures[0]?.data.length ?? 0;
     return { kind: "display", id: bundle.transient?.display_id, text, pictures };
   }
 }

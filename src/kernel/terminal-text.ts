@@ -5,9 +5,12 @@ import { ANSI_SEQUENCE, stripControls } from "../common/logger.ts";
  * characters and ANSI sequences are left out. Takes time in proportion to the text, whatever a cell makes of it.
  */
 export function toPlainText(text: string): string {
-  // Most output has none of them, and a 5 MB output should not pay for a replacement.
-  if (!CONTROLS.test(text)) return text;
   return text.replaceAll(/\r+\n/g, "\n").split("\n").map(lastState).join("\n");
+}
+
+/** Whether there is anything in it that {@link toPlainText} would change. Most output has nothing. */
+export function hasControls(text: string): boolean {
+  return CONTROLS.test(text);
 }
 
 // eslint-disable-next-line no-control-regex -- control characters are what this is about

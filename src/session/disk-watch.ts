@@ -2,7 +2,7 @@ import type { DiskSpace } from "../workspace/disk-space.ts";
 
 /**
  * Looks at the host's disk while a cell runs, and calls `onLow` once when too little is free and it became less since
- * the cell began: a disk that was full before is not the cell's doing. Keeps no process alive.
+ * the first look, 25 ms after the cell began: a disk that was full before is not the cell's doing. Keeps no process alive.
  */
 export function watchDiskSpace(
   read: () => Promise<DiskSpace>,
@@ -11,6 +11,7 @@ export function watchDiskSpace(
 ): Disposable {
   let freeBefore: number | undefined;
   let reading = false;
+  let timer: NodeJS.Timeout;
   const look = async () => {
     if (reading) return; // a file system that hangs is asked once
     reading = true;
@@ -19,13 +20,18 @@ export function watchDiskSpace(
     if (space === undefined) return;
     freeBefore ??= space.freeBytes;
     if (!space.low || space.freeBytes > freeBefore - TOLERATED_BYTES) return;
-    clearInterval(timer);
+    clearTimeout(timer);
     onLow(space);
   };
   // The file system makes no event of it.
-  const timer = setInterval(() => void look(), intervalMs).unref();
-  void look();
-  return { [Symbol.dispose]: () => clearInterval(timer) };
+  const lookAfter = (ms: number) => {
+    timer = setTimeout(() => {
+      lookAfter(intervalMs);
+      void look();
+    }, ms).unref();
+  };
+  lookAfter(intervalMs / 10); // most cells are over by then
+  return { [Symbol.dispose]: () => clearTimeout(timer) };
 }
 
 /** At 2 GB/s half of the floor. */

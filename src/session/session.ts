@@ -207,10 +207,10 @@ export class Session implements AsyncDisposable {
       const leisure = stopped ? AbortSignal.timeout(STOPPED_MS) : options.signal;
       const copied = await live.pullFiles(leisure);
       if (outcome.sandboxLost && live.shields?.breach === undefined) void this.#replaceSandbox();
-      const shrinking = withTimeout(SHRINK_MS, leisure);
+      let shrinking: AbortSignal | undefined; // few cells show a picture that is too large
       const { text, truncation } = await cellFiles.fit(outcome.output.text, options.maxOutputChars);
       const { saved, leftOut } = await cellFiles.save(outcome.output.pictures, (data, maxBytes) =>
-        live.shrinkPicture(data, maxBytes, shrinking),
+        live.shrinkPicture(data, maxBytes, (shrinking ??= withTimeout(SHRINK_MS, leisure))),
       );
       return {
         status: outcome.status,

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from ipykernel.kernelapp import IPKernelApp
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core.error import StdinNotImplementedError
 from tornado.ioloop import IOLoop
+from traitlets import Any as AnyTrait
 from traitlets import Type
 from traitlets.config import Config
 
@@ -26,6 +28,7 @@ from ipybox_sandbox import process
 from ipybox_sandbox.inline_figures import InlineFigures
 from ipybox_sandbox.output import CapturedStream, OutputPipe
 from ipybox_sandbox.output_frames import pack_json
+from ipybox_sandbox.shell_channel import ShellChannel
 
 _CONFIG = Config(
     {
@@ -35,6 +38,8 @@ _CONFIG = Config(
         "InteractiveShell": {"colors": "nocolor"},
         "InteractiveShellApp": {"ignore_cwd": True},
         "IPCompleter": {"use_jedi": False},
+        # Else a record is made of every message, which the handlers then leave out.
+        "SandboxKernelApp": {"logging_config": {"loggers": {"SandboxKernelApp": {"level": "WARNING"}}}},
         "Session": {"packer": f"{pack_json.__module__}.{pack_json.__name__}"},
     }
 )
@@ -109,8 +114,30 @@ class SandboxShell(ZMQInteractiveShell):
     system = system_piped
 
 
+class NoShellThread:
+    """Stands where ipykernel has a thread that hands requests on to subshells, of which there are none.
+
+    Requests reach the main thread at once. It is false, and is asked nothing but which thread that is.
+    """
+
+    parent_thread = threading.main_thread()
+
+    def __bool__(self) -> bool:
+        return False
+
+
 class SandboxKernel(IPythonKernel):
     shell_class = Type(SandboxShell)
+    shell_stream = AnyTrait()  # a ShellChannel
+    _supports_kernel_subshells = False
+
+    def _publish_status(self, status: str, channel: str, parent: Any = None) -> None:
+        if status != "busy":
+            super()._publish_status(status, channel, parent)
+            return
+        # The request's first message follows.
+        message = self.session.msg("status", {"execution_state": status}, parent=parent or self.get_parent(channel))
+        self.iopub_thread.hold_multipart(self.session.serialize(message, self._topic("status")))
 
     def raw_input(self, prompt: str = "") -> NoReturn:
         raise StdinNotImplementedError("There is nobody to answer: input() is not available here.")
@@ -130,6 +157,16 @@ class SandboxKernelApp(IPKernelApp):
     def init_iopub(self, context: Any) -> None:
         self.configure_tornado_logger()
         self.iopub_thread = self.iopub_socket = OutputPipe(f"{self.abs_connection_file}.output")
+
+    def init_control(self, context: Any) -> None:
+        super().init_control(context)
+        self.shell_channel_thread.io_loop.close()
+        self.shell_channel_thread = NoShellThread()
+
+    def init_kernel(self) -> None:
+        super().init_kernel()
+        self.kernel.shell_stream.close()
+        self.kernel.shell_stream = ShellChannel(f"{self.abs_connection_file}.requests", self.iopub_thread)
 
     def start(self) -> None:
         _wake_on_signals(IOLoop.current())

@@ -9,7 +9,6 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from importlib.metadata import EntryPoint
 from typing import Any
 
@@ -17,13 +16,13 @@ from jupyter_client.ioloop import AsyncIOLoopKernelManager
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKernel
 from jupyter_client.provisioning import KernelProvisionerBase, KernelProvisionerFactory
 from jupyter_server._tz import utcnow
-from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from kernel_gateway.services.kernels.manager import SeedingMappingKernelManager
 from tornado.iostream import IOStream, StreamClosedError
-from tornado.websocket import WebSocketClosedError
 from traitlets import default
 
+from ipybox_sandbox.kernel_connection import KernelConnection
 from ipybox_sandbox.published import PublishedOutput, Subscription
+from ipybox_sandbox.shell_channel import Requests
 
 KERNEL_NAME = "ipybox"
 _MAX_EVENT_BYTES = 64 * 1024
@@ -99,6 +98,7 @@ class ForkProvisioner(KernelProvisionerBase):
 
     process: KernelProcess | None = None
     output: PublishedOutput | None = None
+    requests: Requests | None = None
 
     @property
     def has_process(self) -> bool:
@@ -128,8 +128,9 @@ class ForkProvisioner(KernelProvisionerBase):
         await self.kill(restart)
 
     async def cleanup(self, restart: bool = False) -> None:
-        if self.output is not None:
-            self.output.finish()
+        for pipe in (self.requests, self.output):
+            if pipe is not None:
+                pipe.finish()
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
         manager = self.parent
@@ -139,15 +140,20 @@ class ForkProvisioner(KernelProvisionerBase):
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> dict[str, Any]:
         connection_file = self.parent.connection_file
-        path = f"{connection_file}.output"
-        self.output = PublishedOutput(path)
+        output, requests = f"{connection_file}.output", f"{connection_file}.requests"
+        self.output = PublishedOutput(output)
+        os.mkfifo(requests, 0o600)
         try:
             self.process = await self._server.start(self.kernel_id, connection_file, kwargs["env"], kwargs["cwd"])
+            self.requests = Requests(requests)
         except KernelStartError:
             self.output.finish()
             raise
+        except OSError as error:
+            raise KernelStartError("The kernel ended as soon as it was ready") from error
         finally:
-            os.unlink(path)  # the kernel has opened it, and nobody else is to
+            for path in (output, requests):
+                os.unlink(path)  # the kernel has opened it, and nobody else is to
         return self.connection_info
 
     @property
@@ -169,6 +175,10 @@ class SandboxKernelManager(AsyncIOLoopKernelManager):
     def connect_iopub(self, identity: bytes | None = None) -> Subscription:
         subscription: Subscription = self.provisioner.output.subscribe()
         return subscription
+
+    def connect_shell(self, identity: bytes | None = None) -> Requests:
+        requests: Requests = self.provisioner.requests
+        return requests
 
 
 class SandboxKernels(SeedingMappingKernelManager):
@@ -199,48 +209,6 @@ class SandboxKernels(SeedingMappingKernelManager):
         KernelConnection.close_those_of(kernel_id)
         if kernel_id in self and not self.get_kernel(kernel_id).shutting_down:
             await self.shutdown_kernel(kernel_id)
-
-
-class KernelConnection(ZMQChannelsWebsocketConnection):
-    """A WebSocket to a kernel, which is there already: its sockets are bound, and its output waits to be read."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.limit_rate = False
-
-    @classmethod
-    def close_those_of(cls, kernel_id: str) -> None:
-        """Passes on what the kernel had sent before its end, then closes."""
-        for connection in list(cls._open_sockets):
-            if connection.kernel_id == kernel_id:
-                for stream in connection.channels.values():
-                    stream.flush()
-                connection.websocket_handler.close(1000, "the kernel has ended")
-
-    async def prepare(self) -> None:
-        await self._register_session()
-        self.session.key = self.kernel_manager.session.key
-
-    def nudge(self) -> asyncio.Future[None]:
-        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        ready.set_result(None)
-        return ready
-
-    def handle_outgoing_message(self, stream: Any, outgoing_msg: list[Any]) -> None:
-        if stream.channel != "iopub":
-            self.channels["iopub"].hurry()
-        super().handle_outgoing_message(stream, outgoing_msg)
-
-    @property
-    def write_message(self) -> Callable[..., None]:
-        return self._write_message
-
-    def _write_message(self, message: bytes, binary: bool) -> None:
-        iopub = self.channels.get("iopub")
-        with suppress(WebSocketClosedError):
-            sent = self.websocket_handler.write_message(message, binary=binary)
-            if iopub is not None:
-                iopub.await_sent(len(message), sent)
 
 
 class OneKernelSpec(KernelSpecManager):

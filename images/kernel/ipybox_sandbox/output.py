@@ -37,6 +37,11 @@ class OutputPipe(IOPubThread):
         self._captured.drain()
         self._frames.write_message(msg)
 
+    def hold_multipart(self, msg: Sequence[Any], *_: Any, **__: Any) -> None:
+        """For what is followed at once: it goes out with that, and wakes the gateway no time more."""
+        self._captured.drain()
+        self._frames.hold_message(msg)
+
     def write(self, stream: CapturedStream, text: str) -> None:
         self._captured.drain()  # what a subprocess wrote before comes first
         self.append(stream, stream.parent_header, text)

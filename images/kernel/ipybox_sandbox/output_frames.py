@@ -1,4 +1,4 @@
-"""How a kernel's output is written into the pipe to the gateway, and read from it.
+"""How a kernel's output and its replies are written into the pipe to the gateway, and read from it.
 
 A frame is a kind (1 byte), a number (4 bytes), the length of what follows (2 bytes), little-endian, then that. None is
 longer than what a pipe takes at once or not at all, so that frames of several threads may be mixed, and neither a
@@ -13,7 +13,9 @@ import json
 import os
 import select
 import struct
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +49,7 @@ class FrameWriter:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._numbers = itertools.count()
+        self._held: deque[bytes] = deque()
 
     def write_text(self, stream: str, parent: str, text: str) -> None:
         """Returns when all of it is in the pipe, where nothing that happens to this process can take it away."""
@@ -61,8 +64,7 @@ class FrameWriter:
 
     def write_message(self, message: Sequence[Any]) -> None:
         number = next(self._numbers) % 2**32
-        parts = [bytes(part) for part in message]
-        data = struct.pack(f"<I{len(parts)}I", len(parts), *map(len, parts)) + b"".join(parts)
+        data = pack_message(message)
         try:
             for start in range(0, len(data), _MAX_PAYLOAD_BYTES):
                 end = start + _MAX_PAYLOAD_BYTES
@@ -71,8 +73,31 @@ class FrameWriter:
             self._write(_MESSAGE_DROPPED, number, b"")
             raise
 
+    def hold_message(self, message: Sequence[Any]) -> None:
+        """Writes it together with what comes next, which must be soon: the reader is woken once for both."""
+        data = pack_message(message)
+        if len(data) > _MAX_PAYLOAD_BYTES:
+            self.write_message(message)
+        else:
+            self._held.append(_frame(_MESSAGE_END, next(self._numbers) % 2**32, data))
+
     def _write(self, kind: int, number: int, payload: bytes) -> None:
-        os.write(self._descriptor, _HEAD.pack(kind, number, len(payload)) + payload)
+        data = b""
+        for frame in (*self._take_held(), _frame(kind, number, payload)):
+            if len(data) + len(frame) > select.PIPE_BUF:
+                os.write(self._descriptor, data)
+                data = b""
+            data += frame
+        os.write(self._descriptor, data)
+
+    def _take_held(self) -> Iterator[bytes]:
+        while self._held:
+            with suppress(IndexError):  # another thread has taken it
+                yield self._held.popleft()
+
+
+def _frame(kind: int, number: int, payload: bytes) -> bytes:
+    return _HEAD.pack(kind, number, len(payload)) + payload
 
 
 class FrameReader:
@@ -105,7 +130,7 @@ class FrameReader:
             if kind != _MESSAGE_PART:
                 del self._messages[number]
             if kind == _MESSAGE_END:
-                yield _to_message(message)
+                yield unpack_message(message)
         if source is not None:
             yield _to_text(source, texts)
 
@@ -127,7 +152,14 @@ def _to_text(source: tuple[int, bytes], texts: Iterable[bytes]) -> Text:
     return Text(STREAMS[kind], parent.decode(), b"".join(texts).decode(errors="surrogatepass"))
 
 
-def _to_message(data: bytearray) -> Message:
+def pack_message(message: Sequence[Any]) -> bytes:
+    """The number of parts, the length of each (4 bytes, little-endian), then the parts."""
+    parts = [bytes(part) for part in message]
+    return struct.pack(f"<I{len(parts)}I", len(parts), *map(len, parts)) + b"".join(parts)
+
+
+def unpack_message(data: bytearray) -> Message:
+    """Undoes `pack_message`."""
     (count,) = struct.unpack_from("<I", data)
     ends = list(itertools.accumulate(struct.unpack_from(f"<{count}I", data, 4), initial=4 + 4 * count))
     return [bytes(data[start:end]) for start, end in itertools.pairwise(ends)]

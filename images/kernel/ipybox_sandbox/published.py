@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jupyter_client.session import DELIM, Session
@@ -17,7 +17,9 @@ from ipybox_sandbox.output_frames import FrameReader, Message, Text, pack_json
 MAX_UNSENT_BYTES = 4 * 1024 * 1024
 """Under way to one listener, beyond which nothing is read: the pipe fills, and the kernel waits."""
 _REST_SECONDS = 0.002
-"""Between two readings of many short texts: to wake a reader costs more than to write."""
+"""Between two readings in a burst of short texts: to wake a reader costs more than to write."""
+_BURST_READINGS = 8
+"""Of short texts in a row, none of them later than the time of two rests, are a burst."""
 _PIPE_BYTES = 256 * 1024
 """What a fast writer fills meanwhile."""
 _ENOUGH_BYTES = _PIPE_BYTES // 4
@@ -37,7 +39,8 @@ class PublishedOutput:
         self._listeners: set[Subscription] = set()
         self._is_open = True
         self._is_reading = False
-        self._few_texts_at = -math.inf
+        self._read_at = -math.inf
+        self._short_readings = 0
         self._rest: asyncio.TimerHandle | None = None
 
     def subscribe(self) -> Subscription:
@@ -61,8 +64,7 @@ class PublishedOutput:
             asyncio.get_running_loop().remove_reader(self._descriptor)
         self._is_reading = wanted
 
-    def hurry(self) -> None:
-        """Ends a rest: the kernel has answered, and what it wrote before is waited for."""
+    def _end_rest(self) -> None:
         if self._rest is not None:
             self._rest.cancel()
             self._rest = None
@@ -81,11 +83,7 @@ class PublishedOutput:
         except BlockingIOError:
             return False
         try:
-            few_texts = len(data) < _ENOUGH_BYTES
-            for item in self._frames.feed(data):
-                self._publish(self._to_message(item) if isinstance(item, Text) else item)
-                few_texts = few_texts and isinstance(item, Text)
-            self._rest_in_burst(few_texts)
+            self._hand_over(data)
         except Exception:
             # A cell wrote to the kernel's own descriptor: nobody can know where the next frame begins.
             app_log.exception("the output of a kernel makes no sense")
@@ -94,16 +92,26 @@ class PublishedOutput:
             self._close()
         return bool(data)
 
+    def _hand_over(self, data: bytes) -> None:
+        messages: list[Message] = []
+        few_texts = len(data) < _ENOUGH_BYTES
+        try:
+            for item in self._frames.feed(data):
+                messages.append(self._to_message(item) if isinstance(item, Text) else item)
+                few_texts = few_texts and isinstance(item, Text)
+        finally:
+            for listener in list(self._listeners):
+                listener.hear(messages)
+        self._rest_in_burst(few_texts)
+
     def _rest_in_burst(self, few_texts: bool) -> None:
         loop = asyncio.get_running_loop()
-        if few_texts and loop.time() - self._few_texts_at < _REST_SECONDS and self._rest is None:
-            self._rest = loop.call_later(_REST_SECONDS, self.hurry)
+        is_soon = loop.time() - self._read_at < 2 * _REST_SECONDS
+        self._read_at = loop.time()
+        self._short_readings = self._short_readings + 1 if few_texts and is_soon else 0
+        if self._short_readings >= _BURST_READINGS and self._rest is None:
+            self._rest = loop.call_later(_REST_SECONDS, self._end_rest)
             self.pace()
-        self._few_texts_at = loop.time() if few_texts else -math.inf
-
-    def _publish(self, message: Message) -> None:
-        for listener in list(self._listeners):
-            listener.hear(message)
 
     def _to_message(self, text: Text) -> Message:
         header = self._session.msg_header("stream")
@@ -113,7 +121,7 @@ class PublishedOutput:
     def _close(self) -> None:
         if self._is_open:
             self._is_open = False
-            self.hurry()
+            self._end_rest()
             self.pace()
             os.close(self._descriptor)
 
@@ -132,20 +140,20 @@ class Subscription:
 
     def __init__(self, output: PublishedOutput) -> None:
         self._output = output
-        self._callback: Callable[[Subscription, Message], Any] | None = None
+        self._callback: Callable[[Subscription, Sequence[Message]], Any] | None = None
         self._is_closed = False
         self.unsent_bytes = 0
 
-    def on_recv_stream(self, callback: Callable[[Subscription, Message], Any]) -> None:
+    def on_recv_stream(self, callback: Callable[[Subscription, Sequence[Message]], Any]) -> None:
         self._callback = callback
         self._output.attach(self)
 
     def on_recv(self, callback: None) -> None:
         self._output.detach(self)
 
-    def hear(self, message: Message) -> None:
-        if self._callback is not None:
-            self._callback(self, message)
+    def hear(self, messages: Sequence[Message]) -> None:
+        if self._callback is not None and messages:
+            self._callback(self, messages)
 
     def await_sent(self, size: int, sent: asyncio.Future[None]) -> None:
         """So many bytes are under way to the listener, until `sent` is done."""
@@ -157,9 +165,6 @@ class Subscription:
         self.unsent_bytes += size
         self._output.pace()
         sent.add_done_callback(on_sent)
-
-    def hurry(self) -> None:
-        self._output.hurry()
 
     def flush(self) -> None:
         """The kernel has ended."""

@@ -120,6 +120,13 @@ def test_input_raises_at_once(kernel: KernelSocket) -> None:
     assert "StdinNotImplementedError" in kernel.execute("input()").text
 
 
+def test_requests_wait_for_a_busy_kernel_whatever_their_length(kernel: KernelSocket) -> None:
+    first = kernel.send("import time; time.sleep(0.2)")
+    long = kernel.send("text = '" + "ä" * 1_000_000 + "'; len(text)")
+    last = kernel.send("len(text) + 1")
+    assert [kernel.collect(each).text for each in (first, long, last)] == ["", "1000000", "1000001"]
+
+
 def test_top_level_await_works(kernel: KernelSocket) -> None:
     assert kernel.execute("import asyncio\nawait asyncio.sleep(0)\n'awaited'").text == "'awaited'"
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,20 @@ def test_a_message_that_an_interrupt_cut_short_is_dropped_and_the_next_arrives(
     assert pipe.read_all() == [[b"next"]]
 
 
+def test_what_is_held_goes_with_what_is_written_next_and_in_front_of_it(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    real_write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: sizes.append(len(data)) or real_write(descriptor, data))
+    large, small = [b"large" * 1_000], [b"x" * 1_500]
+    for message in (large, small, small, small):
+        pipe.writer.hold_message(message)
+    pipe.writer.write_text("stdout", "cell", "text")
+    assert pipe.read_all() == [large, small, small, small, Text("stdout", "cell", "text")]
+    assert len(sizes) == 4 and max(sizes) <= select.PIPE_BUF  # two for the large one, which is not held
+
+
 def test_who_writes_waits_for_a_listener_that_does_not_keep_up(tmp_path: Path) -> None:
     path = str(tmp_path / "output")
     written = 4 * MAX_UNSENT_BYTES
@@ -99,10 +115,11 @@ def test_who_writes_waits_for_a_listener_that_does_not_keep_up(tmp_path: Path) -
         full = asyncio.Event()
         sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def hear(listener: Subscription, message: Message) -> None:
+        def hear(listener: Subscription, messages: Sequence[Message]) -> None:
             nonlocal heard
-            heard += len(json.loads(message[-1])["text"])
-            listener.await_sent(len(message[-1]), sent)
+            for message in messages:
+                heard += len(json.loads(message[-1])["text"])
+                listener.await_sent(len(message[-1]), sent)
             if listener.unsent_bytes > MAX_UNSENT_BYTES:
                 full.set()
 
@@ -125,7 +142,7 @@ def test_what_makes_no_sense_ends_the_output(tmp_path: Path) -> None:
         output = PublishedOutput(path)
         descriptor = os.open(path, os.O_WRONLY)
         heard: list[Message] = []
-        output.subscribe().on_recv_stream(lambda _, message: heard.append(message))
+        output.subscribe().on_recv_stream(lambda _, messages: heard.extend(messages))
         FrameWriter(descriptor).write_message([b"before"])
         os.write(descriptor, b"\xff" + bytes(6))
         output.finish()
