@@ -134,6 +134,7 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
     openSandbox: (wishes) =>
       openUnbreached({
         watch: async () => {
+          await files.renew();
           await plantEnvFile(); // the user may have removed the one before
           return await ShieldWatcher.open(rules, logger);
         },

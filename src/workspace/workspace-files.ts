@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { lstat, open, readdir, rename, stat, unlink, type FileHandle } from "node:fs/promises";
+import { lstat, open, readdir, realpath, rename, stat, unlink, type FileHandle } from "node:fs/promises";
 import { IpyboxError, systemCodeOf } from "../common/errors.ts";
 import { descend, openFile, openRoot, refusedPlace, splitRelative, type Directory } from "./beneath.ts";
 
@@ -27,7 +27,9 @@ export interface WorkspaceEntry {
  */
 export class WorkspaceFiles implements AsyncDisposable {
   readonly path: string;
-  readonly #root: Directory;
+  #root: Directory;
+  /** Of directories that were removed: a call may still be under way in them, so their descriptors stay ours. */
+  readonly #former: Directory[] = [];
   readonly #options: WorkspaceFilesOptions;
 
   private constructor(path: string, root: Directory, options: WorkspaceFilesOptions) {
@@ -39,6 +41,15 @@ export class WorkspaceFiles implements AsyncDisposable {
   /** `path` is the workspace's real path. */
   static async open(path: string, options: WorkspaceFilesOptions): Promise<WorkspaceFiles> {
     return new WorkspaceFiles(path, await openRoot(path), options);
+  }
+
+  /** Where the workspace was removed and made again, goes on in the directory that is there now. */
+  async renew(): Promise<void> {
+    if (!(await this.#isGone())) return;
+    const isReal = (await realpath(this.path).catch(() => undefined)) === this.path;
+    if (!isReal) throw workspaceGone(this.path, undefined);
+    this.#former.push(this.#root);
+    this.#root = await openRoot(this.path);
   }
 
   /** Writes a file as a whole: readers see the old or the new content. Directories on the way are made. */
@@ -127,7 +138,7 @@ export class WorkspaceFiles implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#root[Symbol.asyncDispose]();
+    for (const root of [...this.#former, this.#root]) await root[Symbol.asyncDispose]();
   }
 
   async #inParent<T>(

@@ -118,6 +118,16 @@ describe("files in the workspace", () => {
     await rm(workspace, { recursive: true });
     await mkdir(workspace);
     await expect(files.writeFile("a.txt", "x")).rejects.toMatchObject({ code: "workspace-gone" });
+    await files.renew();
+    await files.writeFile("a.txt", "x");
+    expect(await readFile(join(workspace, "a.txt"), "utf8")).toBe("x");
+  });
+
+  it("are not renewed where there is none, or where a link leads elsewhere", async () => {
+    await rm(workspace, { recursive: true });
+    await expect(files.renew()).rejects.toMatchObject({ code: "workspace-gone" });
+    await symlink("/", workspace);
+    await expect(files.renew()).rejects.toMatchObject({ code: "workspace-gone" });
   });
 });
 
