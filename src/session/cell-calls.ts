@@ -1,23 +1,37 @@
+import type { CallToolResultLike, ToolCall } from "../bridge/bridge-server.ts";
+import type { ToolBroker } from "../broker/tool-broker.ts";
+import type { ToolProgress } from "../broker/upstream.ts";
 import type { ToolCallRecord } from "./cell-result.ts";
+
+export interface CellCallsOptions {
+  readonly broker: ToolBroker;
+  /** The cell's: a call may be silent for as long. */
+  readonly timeoutMs: number;
+  /** What MCP servers say about calls that are under way. */
+  readonly onProgress: (message: string) => void;
+}
+
+const MAX_PROGRESS_CHARS = 500;
 
 /** The tool calls of one running cell: who was called, how it ended, and the means to end them all. */
 export class CellCalls {
+  readonly #options: CellCallsOptions;
   readonly #records: ToolCallRecord[] = [];
   readonly #underWay = new Set<AbortController>();
   #stopped = false;
+
+  constructor(options: CellCallsOptions) {
+    this.#options = options;
+  }
 
   get records(): readonly ToolCallRecord[] {
     return this.#records.map((record) => ({ ...record }));
   }
 
-  /** Runs `call` with a signal of its own, which aborts when `signal` does, or when the cell is stopped. */
-  async record<T>(
-    { server, tool }: { readonly server: string; readonly tool: string },
-    signal: AbortSignal,
-    call: (signal: AbortSignal) => Promise<T>,
-  ): Promise<T> {
+  /** Calls a tool; the call is cancelled when `signal` aborts, or when the cell is stopped. */
+  async call(call: ToolCall, signal: AbortSignal): Promise<CallToolResultLike> {
     const startedAt = performance.now();
-    const record: ToolCallRecord = { server, tool, status: "running", durationMs: 0 };
+    const record: ToolCallRecord = { server: call.server, tool: call.tool, status: "running", durationMs: 0 };
     this.#records.push(record);
     const cancellation = new AbortController();
     const cancel = () => cancellation.abort();
@@ -25,7 +39,11 @@ export class CellCalls {
     signal.addEventListener("abort", cancel);
     this.#underWay.add(cancellation);
     try {
-      const result = await call(cancellation.signal);
+      const result = await this.#options.broker.call(call, {
+        signal: cancellation.signal,
+        timeoutMs: this.#options.timeoutMs,
+        onProgress: (progress) => this.#options.onProgress(describeProgress(call, progress)),
+      });
       record.status = "done";
       return result;
     } catch (error) {
@@ -43,4 +61,10 @@ export class CellCalls {
     this.#stopped = true;
     for (const cancellation of this.#underWay) cancellation.abort();
   }
+}
+
+/** As in `github.search: 3/10 reading page 3`. */
+function describeProgress({ server, tool }: ToolCall, { progress, total, message }: ToolProgress): string {
+  const share = total === undefined ? String(progress) : `${progress}/${total}`;
+  return `${server}.${tool}: ${share}${message === undefined ? "" : ` ${message.slice(0, MAX_PROGRESS_CHARS)}`}`;
 }

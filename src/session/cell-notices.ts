@@ -1,4 +1,5 @@
 import { oneLine } from "../common/one-line.ts";
+import type { DeathCause } from "../kernel/execution.ts";
 import type { PullReport } from "../workspace/copy/incoming-entries.ts";
 import type { ShieldBreach } from "../workspace/shield-watcher.ts";
 
@@ -7,6 +8,24 @@ export function noticeOfLoss(what: string, breach: ShieldBreach | undefined): st
   const lost = "variables and imports are lost";
   if (breach === undefined) return `[${what} before this cell; it ran in a new one; ${lost}]`;
   return `[${breach.path} ${breach.what}: the sandbox was paused at once, and this cell ran in a new one; ${lost}]`;
+}
+
+/** Says that a mask fell, and the running cell with it. */
+export function noticeOfBreach({ path, what }: ShieldBreach): string {
+  return `[${path} ${what} while this cell ran: the sandbox was paused at once and is replaced; variables and imports are lost]`;
+}
+
+export interface Death {
+  /** Whether another kernel took its place. */
+  readonly replaced: boolean;
+  /** Undefined where there is no limit of a sandbox's own. */
+  readonly memoryLimitBytes: number | undefined;
+}
+
+/** Says that the kernel died in a cell, why if that is known, and what the next one runs in. */
+export function noticeOfDeath(cause: DeathCause, { replaced, memoryLimitBytes }: Death): string {
+  const next = replaced ? "a new kernel is running" : "a new sandbox is made for the next cell";
+  return `[The kernel died${describeCause(cause, memoryLimitBytes)}; ${next}; variables and imports are lost]`;
 }
 
 /** Says that a cell showed more pictures than are kept. */
@@ -35,6 +54,27 @@ export function noticesOfPull({ conflicts, left, complete }: PullReport): string
   }
   if (!complete) lines.push("[The workspace has too many files: not every change of this cell was copied to the host]");
   return lines;
+}
+
+function describeCause(cause: DeathCause, memoryLimitBytes: number | undefined): string {
+  switch (cause.type) {
+    case "out-of-memory":
+      return ` (out of memory${memoryLimitBytes === undefined ? "" : `, limit ${formatMemory(memoryLimitBytes)}`})`;
+    case "exit":
+      return ` (exit code ${cause.code})`;
+    case "signal":
+      return ` (${cause.signal})`;
+    case "sandbox-end":
+      return " (its sandbox ended)";
+    case "unknown":
+      return "";
+  }
+}
+
+/** Memory in powers of two, as limits of memory are given. */
+function formatMemory(bytes: number): string {
+  const unit = bytes >= 2 ** 30 ? { name: "GiB", size: 2 ** 30 } : { name: "MiB", size: 2 ** 20 };
+  return `${Number((bytes / unit.size).toFixed(1))} ${unit.name}`;
 }
 
 function list(paths: readonly string[]): string {

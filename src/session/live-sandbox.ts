@@ -2,16 +2,17 @@ import type { Duplex } from "node:stream";
 
 import { z } from "zod";
 
-import { IpyboxError, messageOf } from "../common/errors.ts";
+import { messageOf } from "../common/errors.ts";
 import { ReleaseStack } from "../common/lifecycle.ts";
 import type { Logger } from "../common/logger.ts";
 import { within, withTimeout } from "../common/time.ts";
 import { GatewayClient } from "../kernel/gateway-client.ts";
-import { KernelConnection } from "../kernel/kernel-connection.ts";
+import type { KernelConnection } from "../kernel/kernel-connection.ts";
 import type { Sandbox, SandboxEgress, SandboxEngine, SandboxExit, SandboxSpec } from "../sandbox/engine.ts";
 import type { CopyWire, WorkspaceCopy } from "../workspace/copy/workspace-copy.ts";
 import type { ShieldBreach, ShieldWatcher } from "../workspace/shield-watcher.ts";
 import { noticesOfPull } from "./cell-notices.ts";
+import { Kernels } from "./kernels.ts";
 
 export interface LiveSandboxOptions {
   readonly engine: SandboxEngine;
@@ -30,14 +31,6 @@ export interface LiveSandboxOptions {
   readonly logger: Logger;
 }
 
-interface Spare {
-  readonly environment: string;
-  readonly kernel: Promise<KernelConnection | undefined>;
-}
-
-const KILL_TIMEOUT_MS = 1_500;
-const REPLACE_TIMEOUT_MS = 10_000;
-const ANSWER_TIMEOUT_MS = 500;
 const PULL_MS = 300_000;
 const PAUSE_TIMEOUT_MS = 2_000;
 const shrunkShape = z.object({ data: z.string() });
@@ -49,9 +42,7 @@ export class LiveSandbox implements AsyncDisposable {
   readonly #sandbox: Sandbox;
   readonly #options: LiveSandboxOptions;
   readonly #stack: ReleaseStack;
-  readonly #kernels = new Map<string, KernelConnection>();
-  #kernel: KernelConnection | undefined;
-  #spare: Spare | undefined;
+  readonly #kernels: Kernels;
   #copy: WorkspaceCopy | undefined;
   #ended = false;
   #pausing: Promise<unknown> | undefined;
@@ -62,6 +53,8 @@ export class LiveSandbox implements AsyncDisposable {
     this.exited = sandbox.exited;
     this.#options = options;
     this.#stack = stack;
+    const { kernelEnvironment: environment, signal, logger } = options;
+    this.#kernels = new Kernels({ gateway, environment, signal, logger });
     void sandbox.exited.then((exit) => this.#end(exit));
     // A copy has nothing in it that a mask would have to cover.
     if (sandbox.workspaceCopied !== true) void options.shields.breached.then((breach) => this.#retire(breach));
@@ -78,8 +71,7 @@ export class LiveSandbox implements AsyncDisposable {
     try {
       if (sandbox.workspaceCopied === true)
         live.#copy = live.#stack.use(await options.openCopy(live.#copyWire(), signal));
-      const [kernel] = await Promise.all([live.#startKernel(), live.#watch()]);
-      live.#kernel = kernel;
+      await live.#kernels.start();
       return live;
     } catch (error) {
       await live[Symbol.asyncDispose]();
@@ -94,42 +86,22 @@ export class LiveSandbox implements AsyncDisposable {
 
   /** Whether the sandbox is still there; its kernel may have died. */
   get usable(): boolean {
-    return !this.#ended && this.#kernel !== undefined;
+    return !this.#ended && this.#kernels.current !== undefined;
   }
 
   get kernel(): KernelConnection {
-    if (this.#kernel === undefined) throw new Error("the sandbox is not open yet");
-    return this.#kernel;
+    if (this.#kernels.current === undefined) throw new Error("the sandbox is not open yet");
+    return this.#kernels.current;
   }
 
   /** Starts the spare kernel in the background, when there is none. */
   prepareSpare(): void {
-    if (this.#spare !== undefined || this.#ended) return;
-    void this.#options.kernelEnvironment().then(
-      (environment) => {
-        this.#spare ??= {
-          environment: JSON.stringify(environment),
-          kernel: this.#startKernel(environment).catch((error: unknown) => {
-            this.#options.logger.debug("no spare kernel", { error });
-            return undefined;
-          }),
-        };
-      },
-      () => undefined, // the next reset reports it
-    );
+    if (!this.#ended) this.#kernels.prepareSpare();
   }
 
   /** Puts a new kernel in the place of the present one, whose whole process tree is killed. Rejects when either fails. */
   async replaceKernel(): Promise<void> {
-    const old = this.kernel;
-    const signal = withTimeout(REPLACE_TIMEOUT_MS, this.#options.signal);
-    const [next] = await Promise.all([
-      within(REPLACE_TIMEOUT_MS, this.#takeSpareOrStart(signal)),
-      old.death === undefined ? old.kill(KILL_TIMEOUT_MS) : undefined,
-    ]);
-    if (next === undefined) throw new IpyboxError("kernel-unreachable", "the sandbox makes no new kernel");
-    this.#kernels.delete(old.id);
-    this.#kernel = next;
+    await this.#kernels.replace(this.kernel);
   }
 
   /** Scales a PNG or JPEG down, in the sandbox: the host decodes no picture. Undefined when that fails or is aborted. */
@@ -186,39 +158,6 @@ export class LiveSandbox implements AsyncDisposable {
     };
   }
 
-  async #takeSpareOrStart(signal: AbortSignal): Promise<KernelConnection> {
-    const environment = await this.#options.kernelEnvironment();
-    const spare = this.#spare;
-    this.#spare = undefined;
-    const kernel = await spare?.kernel;
-    if (kernel !== undefined) {
-      const fits = spare?.environment === JSON.stringify(environment);
-      if (fits && (await kernel.answers(ANSWER_TIMEOUT_MS))) return kernel;
-      if (kernel.death === undefined) await kernel.kill(KILL_TIMEOUT_MS);
-    }
-    return this.#startKernel(environment, signal);
-  }
-
-  async #startKernel(
-    environment?: Readonly<Record<string, string>>,
-    signal = this.#options.signal,
-  ): Promise<KernelConnection> {
-    const env = environment ?? (await this.#options.kernelEnvironment());
-    const kernel = await KernelConnection.start(this.gateway, { env, signal });
-    this.#kernels.set(kernel.id, kernel);
-    return kernel;
-  }
-
-  #watch(): Promise<void> {
-    return this.gateway.watchKernels(
-      ({ kernelId, cause }) => {
-        this.#kernels.get(kernelId)?.announceExit(cause);
-        this.#kernels.delete(kernelId);
-      },
-      () => undefined, // the gateway went: init ends the sandbox, and that is heard from `exited`
-    );
-  }
-
   /** Nothing in it reads on, and what it might have seen is removed with it. */
   async #retire(breach: ShieldBreach): Promise<void> {
     if (this.#ended) return;
@@ -236,9 +175,6 @@ export class LiveSandbox implements AsyncDisposable {
 
   #end(exit: SandboxExit): void {
     this.#ended = true;
-    for (const kernel of this.#kernels.values()) {
-      kernel.markDead(exit.outOfMemory ? { type: "out-of-memory" } : { type: "sandbox-end" });
-    }
-    this.#kernels.clear();
+    this.#kernels.end(exit.outOfMemory ? { type: "out-of-memory" } : { type: "sandbox-end" });
   }
 }

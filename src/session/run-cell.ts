@@ -1,19 +1,15 @@
 import { messageOf } from "../common/errors.ts";
 import type { Logger } from "../common/logger.ts";
-import { formatDuration, within } from "../common/time.ts";
+import { within } from "../common/time.ts";
 import type { CellOutput } from "../kernel/cell-output.ts";
-import type { DeathCause, Execution, ExecutionResult } from "../kernel/execution.ts";
+import type { Execution, ExecutionResult } from "../kernel/execution.ts";
 import type { KernelConnection } from "../kernel/kernel-connection.ts";
-import type { CellResult } from "./cell-result.ts";
-import type { ShieldBreach } from "../workspace/shield-watcher.ts";
 import type { DiskSpace } from "../workspace/disk-space.ts";
+import type { ShieldBreach } from "../workspace/shield-watcher.ts";
+import { noticeOfBreach, noticeOfDeath } from "./cell-notices.ts";
+import type { CellResult } from "./cell-result.ts";
 import { watchDiskSpace } from "./disk-watch.ts";
-
-/** Why a cell is stopped before its end. */
-export type StopReason =
-  | { readonly type: "timeout"; readonly afterMs: number }
-  | { readonly type: "disk-full"; readonly floorBytes: number }
-  | { readonly type: "cancelled" | "reset" | "output-limit" };
+import { noticeOfStop, reasonOf, statusOf, type StopReason } from "./stop-reason.ts";
 
 /** What a cell needs of its sandbox. */
 export interface CellSandbox {
@@ -86,7 +82,7 @@ export async function runCell(live: CellSandbox, code: string, options: RunCellO
 }
 
 function notRun(reason: StopReason): CellOutcome {
-  const notices = [noticeOf(reason, "not-run")];
+  const notices = [noticeOfStop(reason, "not-run")];
   const output: CellOutput = { text: "", pictures: [] };
   return { status: statusOf(reason), output, notices, executionCount: undefined, stateKept: true, sandboxLost: false };
 }
@@ -107,11 +103,11 @@ async function stopCell(
     Promise.all([execution.done, interrupted]).then(([done]) => done),
   );
   if (result !== undefined && result.status !== "died") {
-    return { ...result, status, notices: [noticeOf(reason, "interrupted")], stateKept: true, sandboxLost: false };
+    return { ...result, status, notices: [noticeOfStop(reason, "interrupted")], stateKept: true, sandboxLost: false };
   }
   const { output } = execution;
   const replaced = await tryReplaceKernel(live, options);
-  const notices = [noticeOf(reason, replaced ? "killed" : "replaced")];
+  const notices = [noticeOfStop(reason, replaced ? "killed" : "replaced")];
   return { status, output, notices, executionCount: undefined, stateKept: false, sandboxLost: !replaced };
 }
 
@@ -127,12 +123,10 @@ async function afterDeath(
     return { ...result, notices, executionCount: undefined, stateKept: false, sandboxLost: true };
   }
   const replaced = live.usable && (await tryReplaceKernel(live, options));
-  const cause = describeCause(result.cause, options.memoryLimitBytes);
-  const next = replaced ? "a new kernel is running" : "a new sandbox is made for the next cell";
   return {
     status: "died",
     output: result.output,
-    notices: [`[The kernel died${cause}; ${next}; variables and imports are lost]`],
+    notices: [noticeOfDeath(result.cause, { replaced, memoryLimitBytes: options.memoryLimitBytes })],
     executionCount: undefined,
     stateKept: false,
     sandboxLost: !replaced,
@@ -151,79 +145,6 @@ async function tryReplaceKernel(live: CellSandbox, options: RunCellOptions): Pro
     options.logger.warn("no new kernel in this sandbox", { error });
     return false;
   }
-}
-
-function noticeOfBreach({ path, what }: ShieldBreach): string {
-  return `[${path} ${what} while this cell ran: the sandbox was paused at once and is replaced; variables and imports are lost]`;
-}
-
-function statusOf(reason: StopReason): CellResult["status"] {
-  switch (reason.type) {
-    case "timeout":
-      return "timeout";
-    case "cancelled":
-    case "reset":
-      return "cancelled";
-    case "output-limit":
-    case "disk-full":
-      return "error";
-  }
-}
-
-const RUNGS = {
-  "not-run": "the cell was not run",
-  interrupted: "the cell was interrupted; variables are kept",
-  killed: "the kernel was killed; variables are lost",
-  replaced: "the sandbox was replaced; variables are lost",
-} as const;
-
-function noticeOf(reason: StopReason, rung: keyof typeof RUNGS): string {
-  switch (reason.type) {
-    case "timeout":
-      return `[Timed out after ${formatDuration(reason.afterMs)}: ${RUNGS[rung]}]`;
-    case "cancelled":
-      return `[Cancelled: ${RUNGS[rung]}]`;
-    case "reset":
-      return `[Stopped by reset: ${rung === "interrupted" ? "the cell was interrupted" : RUNGS[rung]}]`;
-    case "disk-full":
-      return `[Less than ${Number((reason.floorBytes / 1e9).toFixed(1))} GB of disk space is free: ${RUNGS[rung]}]`;
-    case "output-limit":
-      return `[Output limit of 256 MB exceeded: ${rung === "interrupted" ? "the cell was interrupted" : RUNGS[rung]}]`;
-  }
-}
-
-function describeCause(cause: DeathCause, memoryLimitBytes: number | undefined): string {
-  switch (cause.type) {
-    case "out-of-memory":
-      return ` (out of memory${memoryLimitBytes === undefined ? "" : `, limit ${formatMemory(memoryLimitBytes)}`})`;
-    case "exit":
-      return ` (exit code ${cause.code})`;
-    case "signal":
-      return ` (${cause.signal})`;
-    case "sandbox-end":
-      return " (its sandbox ended)";
-    case "unknown":
-      return "";
-  }
-}
-
-/** Memory in powers of two, as limits of memory are given. */
-function formatMemory(bytes: number): string {
-  const unit = bytes >= 2 ** 30 ? { name: "GiB", size: 2 ** 30 } : { name: "MiB", size: 2 ** 20 };
-  return `${Number((bytes / unit.size).toFixed(1))} ${unit.name}`;
-}
-
-function reasonOf({ reason }: AbortSignal): StopReason {
-  return isStopReason(reason) ? reason : { type: "cancelled" };
-}
-
-function isStopReason(reason: unknown): reason is StopReason {
-  return (
-    typeof reason === "object" &&
-    reason !== null &&
-    "type" in reason &&
-    ["cancelled", "reset"].includes(String(reason.type))
-  );
 }
 
 function aborted(signal: AbortSignal): Promise<undefined> {

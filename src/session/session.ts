@@ -5,7 +5,6 @@ import PQueue from "p-queue";
 import { BridgeServer, type CallToolResultLike, type ToolCall } from "../bridge/bridge-server.ts";
 import type { ToolBroker } from "../broker/tool-broker.ts";
 import type { UpstreamTool } from "../broker/tool-list.ts";
-import type { ToolProgress } from "../broker/upstream.ts";
 import { IpyboxError, messageOf } from "../common/errors.ts";
 import type { ReleaseStack } from "../common/lifecycle.ts";
 import type { Logger } from "../common/logger.ts";
@@ -19,7 +18,8 @@ import { noticeOfLoss, noticesOfChanges, noticesOfPictures } from "./cell-notice
 import type { CellResult } from "./cell-result.ts";
 import type { LiveSandbox } from "./live-sandbox.ts";
 import { type RegisteredServer, type RegistrationOptions, ServerRegistrar } from "./register-server.ts";
-import { runCell, type StopReason } from "./run-cell.ts";
+import { runCell } from "./run-cell.ts";
+import type { StopReason } from "./stop-reason.ts";
 import { SandboxKeeper, type WaitOptions } from "./sandbox-keeper.ts";
 
 export type { Elicit, ElicitationAnswer, ElicitationRequest } from "../broker/elicitation.ts";
@@ -70,7 +70,7 @@ export class Session implements AsyncDisposable {
   readonly #keeper: SandboxKeeper;
   readonly #registrar: ServerRegistrar;
   readonly #closing = new AbortController();
-  #running: { readonly stop: AbortController; readonly calls: CellCalls; readonly options: ExecuteOptions } | undefined;
+  #running: { readonly stop: AbortController; readonly calls: CellCalls } | undefined;
   /** Set when a sandbox was lost between cells: the next cell's answer says so. */
   #hadKernel = false;
   /** Why the last sandbox was taken away, until an answer has said so. */
@@ -186,17 +186,18 @@ export class Session implements AsyncDisposable {
   }
 
   async #execute(code: string, options: ExecuteOptions): Promise<CellResult> {
-    const { logger, cellFiles, memoryLimitBytes, readDiskSpace } = this.#options;
-    const running = { stop: new AbortController(), calls: new CellCalls(), options };
-    this.#running = running;
+    const { broker, logger, cellFiles, memoryLimitBytes, readDiskSpace } = this.#options;
+    const calls = new CellCalls({ broker, timeoutMs: options.timeoutMs, onProgress: options.onToolProgress });
+    const stop = new AbortController();
+    this.#running = { stop, calls };
     try {
       const { live, loss } = await this.#readyKernel(options);
       const startedAt = performance.now();
       const outcome = await runCell(live, code, {
         timeoutMs: options.timeoutMs,
-        signal: AbortSignal.any([options.signal, running.stop.signal, this.#closing.signal]),
+        signal: AbortSignal.any([options.signal, stop.signal, this.#closing.signal]),
         onText: options.onText,
-        onStop: () => running.calls.cancelAll(),
+        onStop: () => calls.cancelAll(),
         memoryLimitBytes,
         readDiskSpace,
         logger,
@@ -221,7 +222,7 @@ export class Session implements AsyncDisposable {
         durationMs: performance.now() - startedAt,
         executionCount: outcome.executionCount,
         stateKept: outcome.stateKept && loss.length === 0,
-        toolCalls: running.calls.records,
+        toolCalls: calls.records,
       };
     } finally {
       this.#running = undefined;
@@ -271,27 +272,10 @@ export class Session implements AsyncDisposable {
   }
 
   #callTool(call: ToolCall, signal: AbortSignal): Promise<CallToolResultLike> {
-    const { broker } = this.#options;
-    const running = this.#running;
-    if (running === undefined) return broker.call(call, { signal, timeoutMs: CALL_OUTSIDE_CELL_MS });
-    const { calls, options } = running;
-    return calls.record(call, signal, (cancellation) =>
-      broker.call(call, {
-        signal: cancellation,
-        timeoutMs: options.timeoutMs,
-        onProgress: (progress) => options.onToolProgress(describeProgress(call, progress)),
-      }),
-    );
+    if (this.#running !== undefined) return this.#running.calls.call(call, signal);
+    return this.#options.broker.call(call, { signal, timeoutMs: CALL_OUTSIDE_CELL_MS });
   }
 }
-
-/** As in `github.search: 3/10 reading page 3`. */
-function describeProgress({ server, tool }: ToolCall, { progress, total, message }: ToolProgress): string {
-  const share = total === undefined ? String(progress) : `${progress}/${total}`;
-  return `${server}.${tool}: ${share}${message === undefined ? "" : ` ${message.slice(0, MAX_PROGRESS_CHARS)}`}`;
-}
-
-const MAX_PROGRESS_CHARS = 500;
 
 /** A thread may call while no cell runs: it then has the default timeout of a cell. */
 const CALL_OUTSIDE_CELL_MS = 120_000;
