@@ -6,6 +6,7 @@ import { ZodError } from "zod";
 import { ALL_IN_ONE, type AllInOneUsers } from "./all-in-one.ts";
 import { cleanPath } from "./broker/host-paths.ts";
 import { IpyboxError, messageOf } from "./common/errors.ts";
+import { describeIssues } from "./common/issues.ts";
 import type { Logger } from "./common/logger.ts";
 import { packageFile } from "./common/package-files.ts";
 import { runtimeDirectory, stateDirectory } from "./config/directories.ts";
@@ -95,7 +96,7 @@ export function readSrtSettings(path: string): SrtSettings {
   try {
     return parseSrtSettings(JSON.parse(readFileSync(resolve(path), "utf8")));
   } catch (cause) {
-    const reason = cause instanceof ZodError ? cause.issues.map(({ message }) => message).join("; ") : messageOf(cause);
+    const reason = cause instanceof ZodError ? describeIssues(cause, "the file").join("; ") : messageOf(cause);
     throw new IpyboxError("invalid-configuration", `--sandbox-config ${path}: ${reason}`, {
       hint: "It is a settings file of @anthropic-ai/sandbox-runtime, JSON.",
       cause,

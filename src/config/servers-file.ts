@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import { z } from "zod";
 
 import { IpyboxError, messageOf } from "../common/errors.ts";
+import { describeIssues } from "../common/issues.ts";
 
 const error = "must be an object";
 const serverParams = z.record(z.string(), z.unknown(), { error });
@@ -14,14 +15,10 @@ export function readServersFile(path: string): ReadonlyMap<string, unknown> {
   try {
     return new Map(Object.entries(fileShape.parse(JSON.parse(readFileSync(resolve(path), "utf8"))).mcpServers));
   } catch (error) {
-    const reason = error instanceof z.ZodError ? describe(error) : messageOf(error);
+    const reason = error instanceof z.ZodError ? describeIssues(error, "the file").join("; ") : messageOf(error);
     throw new IpyboxError("invalid-configuration", `--mcp-config ${path}: ${reason}`, {
       hint: 'Give a JSON file of the form {"mcpServers": {"name": {"command": "npx", "args": ["-y", "..."]}}}.',
       cause: error,
     });
   }
-}
-
-function describe({ issues }: z.ZodError): string {
-  return issues.map(({ path, message }) => `${path.join(".") || "the file"} ${message}`).join("; ");
 }

@@ -2,6 +2,7 @@ import type { CallToolResult, Tool as ToolListing, ToolAnnotations } from "@mode
 import { z } from "zod";
 
 import { IpyboxError } from "../common/errors.ts";
+import { describeIssues } from "../common/issues.ts";
 import type { ProgressReporter } from "./progress.ts";
 
 /** What a tool's handler gets beside its arguments. */
@@ -45,7 +46,7 @@ export function defineTool<Input extends z.ZodObject>(spec: ToolSpec<Input>): To
 function parseArguments<Input extends z.ZodObject>(spec: ToolSpec<Input>, args: unknown): z.output<Input> {
   const parsed = spec.input.safeParse(coerce(args ?? {}, spec.input));
   if (parsed.success) return parsed.data;
-  const problems = parsed.error.issues.map((issue) => `${issue.path.join(".") || "arguments"}: ${issue.message}`);
+  const problems = describeIssues(parsed.error, "arguments");
   const taken = Object.keys(spec.input.shape);
   throw new IpyboxError("invalid-arguments", `wrong arguments for ${spec.name}: ${problems.join("; ")}`, {
     hint: `Call it again as its input schema says; its arguments are ${taken.join(", ") || "none"}.`,

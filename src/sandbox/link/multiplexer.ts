@@ -1,5 +1,5 @@
 import { type Readable, type Writable } from "node:stream";
-import { messageOf } from "../../common/errors.ts";
+import { messageOf, systemCodeOf } from "../../common/errors.ts";
 import { Deferred } from "../../common/lifecycle.ts";
 import type { Logger } from "../../common/logger.ts";
 import { Channel } from "./channel.ts";
@@ -57,7 +57,10 @@ export class Multiplexer implements Disposable {
       }
     });
     for (const stream of [carrier.incoming, carrier.outgoing]) {
-      stream.on("error", (error) => this.#fail(error.message));
+      // A sandbox that has ended reads no more, which its exit tells.
+      stream.on("error", (error) =>
+        systemCodeOf(error) === "EPIPE" ? this[Symbol.dispose]() : this.#fail(error.message),
+      );
       stream.once("close", () => this[Symbol.dispose]());
     }
     carrier.incoming.once("end", () => this[Symbol.dispose]());

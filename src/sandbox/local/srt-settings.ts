@@ -10,9 +10,9 @@ const settingsSchema = z.looseObject({
   network: z
     .looseObject({
       allowedDomains: z.array(z.string()).default([]),
-      deniedDomains: z.array(z.string()).max(0, "network.deniedDomains is not supported").default([]),
+      deniedDomains: z.array(z.string()).max(0, "is not supported").default([]),
       allowAllUnixSockets: z
-        .literal(false, "network.allowAllUnixSockets would open the sockets of engines and agents: it is refused")
+        .literal(false, "is refused, since it would open the sockets of engines and agents")
         .optional(),
     })
     .default({ allowedDomains: [], deniedDomains: [] }),

@@ -1,5 +1,6 @@
 import { text } from "node:stream/consumers";
 import { z } from "zod";
+import { describeIssues } from "../../common/issues.ts";
 
 // A program of its own: sandbox-runtime keeps its state in the process, goes by its working directory, and handles its
 // signals. Reads a request from stdin, writes an answer to stdout.
@@ -31,8 +32,7 @@ async function answer({ command, settings }: z.output<typeof requestSchema>): Pr
   if (needs.length > 0) return { type: "missing", needs };
   const parsed = SandboxRuntimeConfigSchema.safeParse(settings);
   if (!parsed.success) {
-    const problems = parsed.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`);
-    return { type: "refused", problems };
+    return { type: "refused", problems: describeIssues(parsed.error, "the settings") };
   }
   if (command === undefined) return { type: "ready" };
   SandboxManager.updateConfig(parsed.data);
