@@ -1,7 +1,8 @@
-import { accessSync, constants, statSync } from "node:fs";
-import { basename, delimiter, extname, isAbsolute, join, resolve } from "node:path";
+import { statSync } from "node:fs";
+import { basename, delimiter, extname, isAbsolute, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { IpyboxError } from "../common/errors.ts";
+import { findOnPath, isExecutable } from "../common/executables.ts";
 import { passesThrough } from "./host-paths.ts";
 
 export interface Program {
@@ -60,27 +61,11 @@ export function checkProgram(
 }
 
 function findExecutable({ command, cwd, env }: Program): string {
-  if (command.includes("/")) {
-    const path = resolve(cwd, command);
-    if (isExecutable(path)) return path;
-  } else {
-    for (const directory of (env["PATH"] ?? "").split(delimiter)) {
-      const path = join(directory, command);
-      if (directory !== "" && isExecutable(path)) return path;
-    }
-  }
+  const found = command.includes("/") ? [resolve(cwd, command)].find(isExecutable) : findOnPath(command, env["PATH"]);
+  if (found !== undefined) return found;
   throw new IpyboxError("upstream-start-failed", `Command not found: ${command}`, {
     hint: "Install it, or give its absolute path. Entries of PATH that lie in the workspace are not searched.",
   });
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return statSync(path).isFile();
-  } catch {
-    return false;
-  }
 }
 
 const WRAPPERS = new Set(["env", "nice", "nohup", "setsid", "stdbuf", "sudo", "time", "timeout"]);

@@ -25,7 +25,7 @@ export function usageOf(syntax: CommandSyntax, summary: string): string {
 }
 
 /** `--memory SIZE`. */
-export function optionSyntax(name: OptionName): string {
+function optionSyntax(name: OptionName): string {
   const { value } = OPTIONS[name] as Option;
   return `--${flagName(name)}${value === undefined ? "" : ` ${value}`}`;
 }

@@ -86,7 +86,7 @@ export function assertBelowWorkspace(option: string, path: string, workspace: st
 }
 
 /** `.env` and `.env.*`, but for the examples that projects publish. */
-export function isEnvFileName(name: string): boolean {
+function isEnvFileName(name: string): boolean {
   const lower = name.toLowerCase();
   return lower === ".env" || (lower.startsWith(".env.") && !ENV_EXAMPLES.has(lower));
 }

@@ -11,7 +11,7 @@ export interface SpillLimits {
   readonly maxBytes: number;
 }
 
-export const DEFAULT_SPILL_LIMITS: SpillLimits = { maxFiles: 100, maxBytes: 2 * 1024 ** 3 };
+const DEFAULT_SPILL_LIMITS: SpillLimits = { maxFiles: 100, maxBytes: 2 * 1024 ** 3 };
 
 /** A file in the workspace that takes a cell's whole output while it runs. Closing twice is the same as once. */
 export class Spill implements AsyncDisposable {

@@ -202,7 +202,7 @@ function diskFull(relativePath: string, cause: unknown): IpyboxError {
 }
 
 /** What any use of the workspace comes to when its directory is not there any more. */
-export function workspaceGone(path: string, cause: unknown): IpyboxError {
+function workspaceGone(path: string, cause: unknown): IpyboxError {
   return new IpyboxError("workspace-gone", `The workspace ${path} was removed or replaced`, {
     hint: "Restart ipybox in a workspace that exists",
     cause,

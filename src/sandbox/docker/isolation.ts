@@ -104,7 +104,7 @@ function toEngineMounts(plan: ContainerPlan): MountSettings[] {
   return mounts.map((mount) => (mount.Source === enginesOwn ? mount : toEngineMount(mount, ownMounts)));
 }
 
-export function containerName(id: string): string {
+function containerName(id: string): string {
   return `ipybox-${id}`;
 }
 

@@ -1,6 +1,5 @@
-import { accessSync, constants, statSync } from "node:fs";
-import { delimiter, isAbsolute, join } from "node:path";
 import { IpyboxError } from "../../common/errors.ts";
+import { findOnPath } from "../../common/executables.ts";
 import { CommandFailure, runCommand } from "./run-command.ts";
 
 type Environment = Readonly<Record<string, string>>;
@@ -12,13 +11,13 @@ const PYTHONS = ["python3", "python3.14", "python3.13", "python3.12", "python3.1
 
 /** The user's uv, if there is one on PATH. */
 export function findUv(env: Environment): string | undefined {
-  return findProgram("uv", env);
+  return findOnPath("uv", env["PATH"]);
 }
 
 /** A Python that can make environments for kernels. Rejects with `environment-build-failed` when there is none. */
 export async function findPython(env: Environment, signal: AbortSignal): Promise<string> {
   for (const name of PYTHONS) {
-    const program = findProgram(name, env);
+    const program = findOnPath(name, env["PATH"]);
     if (program === undefined) continue;
     try {
       return (await runCommand([program, "-I", "-c", CHECK], { env, signal })).trim();
@@ -33,22 +32,4 @@ export async function findPython(env: Environment, signal: AbortSignal): Promise
       hint: "Install uv (https://docs.astral.sh/uv/), or Python (on Debian and Ubuntu: apt-get install python3-venv).",
     },
   );
-}
-
-/** The first executable file of that name on PATH; relative entries are not searched. */
-export function findProgram(name: string, env: Environment): string | undefined {
-  return (env["PATH"] ?? "")
-    .split(delimiter)
-    .filter((directory) => isAbsolute(directory))
-    .map((directory) => join(directory, name))
-    .find(isExecutable);
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return statSync(path).isFile();
-  } catch {
-    return false;
-  }
 }

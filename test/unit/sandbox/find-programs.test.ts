@@ -2,7 +2,8 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { findProgram, findPython, findUv } from "../../../src/sandbox/local/find-programs.ts";
+import { findOnPath } from "../../../src/common/executables.ts";
+import { findPython, findUv } from "../../../src/sandbox/local/find-programs.ts";
 
 let scratch: string;
 beforeEach(() => {
@@ -34,7 +35,8 @@ describe("a program of the host", () => {
   });
 
   it("is not looked for in the working directory, nor below it", () => {
-    for (const PATH of ["", ".", "bin", "..:./bin"]) expect(findProgram("sh", { PATH })).toBeUndefined();
+    expect(findOnPath("docker-build.sh", process.cwd())).toBe(join(process.cwd(), "docker-build.sh"));
+    for (const path of ["", ".", "src/..", "..:./."]) expect(findOnPath("docker-build.sh", path)).toBeUndefined();
   });
 });
 
