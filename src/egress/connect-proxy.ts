@@ -18,6 +18,8 @@ export interface ConnectProxyOptions {
   readonly logger: Logger;
   /** Addresses of a name; the system's resolver by default. */
   readonly resolve?: (host: string) => Promise<readonly string[]>;
+  /** How long a connection may be silent both ways: 5 min by default. */
+  readonly idleTimeoutMs?: number;
 }
 
 /** A request that is not admitted or not possible; its message goes to the client, who is hostile. */
@@ -130,14 +132,14 @@ export class ConnectProxy {
 
   /** Ends with whichever side ends, and when both are silent for long. */
   async #relay(client: Duplex, server: Socket): Promise<void> {
-    server.setTimeout(IDLE_TIMEOUT_MS, () => server.destroy());
+    server.setTimeout(this.#options.idleTimeoutMs ?? IDLE_TIMEOUT_MS, () => server.destroy());
     await Promise.all([pipeline(client, server), pipeline(server, client)]).catch(() => undefined);
     server.destroy();
     client.destroy();
   }
 
   async #exchange(request: IncomingMessage, response: ServerResponse, url: URL, server: Socket): Promise<void> {
-    server.setTimeout(IDLE_TIMEOUT_MS, () => server.destroy());
+    server.setTimeout(this.#options.idleTimeoutMs ?? IDLE_TIMEOUT_MS, () => server.destroy());
     try {
       const outgoing = httpRequest({
         // With `agent: false` Node would ignore createConnection.

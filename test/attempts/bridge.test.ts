@@ -130,6 +130,30 @@ print(echo.run(echo.Params(message="\${HOST_KEY} \${WORKSPACE} $HOST_KEY")))`;
     expect(await attacked.client.text(code)).toBe("Echo: ${HOST_KEY} ${WORKSPACE} $HOST_KEY");
   });
 
+  test("the spare kernel's calls: nobody gets into the place that it will dial, and no connection outlives a reset", async () => {
+    const path = "/run/ipybox/tools.sock";
+    for (const way of [
+      `os.unlink("${path}")`,
+      `os.rename("${path}", "${path}.2")`,
+      `os.rename("/run/ipybox", "/run/ipybox2")`,
+      `socket.socket(socket.AF_UNIX).bind("${path}")`,
+      `os.symlink("/tmp/mine.sock", "${path}")`,
+      `os.link("${path}", "/tmp/mine.sock")`,
+    ]) {
+      expect(await attacked.tries(way), way).toMatch(/^refused: OSError|^refused: (PermissionError|FileExistsError)/);
+    }
+    const waiting = `import os, socket, subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import socket, time; s = socket.socket(socket.AF_UNIX); s.connect('${path}'); open('dialled', 'w'); time.sleep(1000)"],
+                 start_new_session=True)
+while not os.path.exists("dialled"): time.sleep(0.05)`;
+    await attacked.client.text(waiting);
+    await attacked.client.call("reset");
+    expect(await attacked.client.text("import subprocess; print(subprocess.getoutput('ps ax').count('dialled'))")).toBe(
+      "0",
+    );
+    await expectHonestCallsToWork();
+  });
+
   test("another session's socket", async () => {
     const [container] = await containersOf(other.workspace);
     const { Mounts } = await docker.getContainer(container?.Id ?? "").inspect();

@@ -6,7 +6,7 @@ import type Docker from "dockerode";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 
 import { errorCodeOf, TestClient, TestDirectory, textOf } from "../helpers/client.ts";
-import { docker, SessionUnderAttack, SmallDisk } from "./session-under-attack.ts";
+import { docker, SessionUnderAttack, SmallDisk, withoutWalls } from "./session-under-attack.ts";
 
 let attacked: SessionUnderAttack;
 beforeAll(async () => {
@@ -35,6 +35,7 @@ finally:
     for child in children: child.wait()
 len(children)`;
     expect(await attacked.tries(code)).toMatch(/^refused: BlockingIOError/);
+    expect(await withoutWalls(attacked.image, code)).toBe("succeeded: 500");
     await works();
   });
 
@@ -46,6 +47,7 @@ try:
 finally:
     stop.set()`;
     expect(await attacked.tries(code)).toMatch(/^refused: RuntimeError: can't start new thread/);
+    expect(await withoutWalls(attacked.image, code)).toBe("succeeded: None");
     await works();
   });
 
@@ -91,6 +93,7 @@ try:
 finally:
     os.unlink(path)`;
       expect(await attacked.tries(code)).toMatch(/^refused: OSError: \[Errno 28\]/);
+      if (place === "/tmp") expect(await withoutWalls(attacked.image, code)).toBe("succeeded: None");
     }
     await works();
   });

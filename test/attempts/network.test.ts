@@ -3,7 +3,7 @@ import { createServer, type AddressInfo, type Server } from "node:net";
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
-import { SessionUnderAttack, withoutWalls } from "./session-under-attack.ts";
+import { docker, SessionUnderAttack, withoutWalls } from "./session-under-attack.ts";
 
 let attacked: SessionUnderAttack;
 /** What a program of the user's might offer on the host's loopback, and on its abstract unix sockets. */
@@ -55,6 +55,31 @@ s.sendto(b"?", ("255.255.255.255", 9))`,
     expect(await attacked.tries(code)).toMatch(
       /^refused: (OSError: \[Errno (101|99|97|113)\]|gaierror|FileNotFoundError|ConnectionRefusedError|TimeoutError)/,
     );
+  });
+
+  test("a name that the engine's own DNS knows, nor who has it, which a container in that network does", async () => {
+    const network = await docker.createNetwork({ Name: `test-ipybox-${process.pid}`, Internal: true });
+    const service = await docker.createContainer({
+      Image: attacked.image,
+      Entrypoint: ["/opt/ipybox/venv/bin/python", "-m", "http.server", "8000"],
+      HostConfig: { NetworkMode: network.id },
+      NetworkingConfig: { EndpointsConfig: { [network.id]: { Aliases: ["service.test"] } } },
+    });
+    try {
+      await service.start();
+      const code = `def reached():
+    for _ in range(100):
+        try:
+            return connected(("service.test", 8000))
+        except ConnectionRefusedError:
+            time.sleep(0.1)  # it has not begun to listen
+reached()`;
+      expect(await attacked.tries(code)).toMatch(/^refused: gaierror/);
+      expect(await withoutWalls(attacked.image, code, { NetworkMode: network.id })).toBe("succeeded: 'connected'");
+    } finally {
+      await service.remove({ force: true });
+      await network.remove();
+    }
   });
 
   test("a service on the host's loopback, which a container in the host's network does", async () => {

@@ -29,6 +29,18 @@ const sandboxesOf = async (workspace: string) => {
   return (JSON.parse(stdout) as Listed[]).filter((sandbox) => sandbox.workspace === workspace);
 };
 
+/** An MCP server that neither the end of its stdin nor a signal that it can catch ends. */
+const STUBBORN_SERVER = `
+for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.on(signal, () => {});
+setInterval(() => {}, 1000);
+require("node:readline").createInterface({ input: process.stdin }).on("line", (line) => {
+  const { id, method, params } = JSON.parse(line);
+  const result = method === "initialize"
+    ? { protocolVersion: params.protocolVersion, capabilities: { tools: {} }, serverInfo: { name: "stubborn", version: "1" } }
+    : { tools: [{ name: "idle", inputSchema: { type: "object" } }] };
+  if (id !== undefined) console.log(JSON.stringify({ jsonrpc: "2.0", id, result }));
+});`;
+
 describe("the end of a server", () => {
   onEngines(["docker"], () => {
     test("initialize is answered before there is a sandbox", async () => {
@@ -46,31 +58,47 @@ describe("the end of a server", () => {
     });
   });
 
-  test.for(["stdin", "SIGTERM", "SIGINT"] as const)("by %s in a cell leaves nothing and exits with 0", async (how) => {
-    const workspace = directory.make(`ended-by-${how}`);
-    const server = spawn(bin, ["--workspace", workspace], {
-      env: baseEnvironment(directory),
-      stdio: ["pipe", "pipe", "ignore"],
-    });
-    const initialize = { protocolVersion: "2025-06-18", capabilities: {}, clientInfo: { name: "test", version: "1" } };
-    server.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", id: 1, method: "initialize", params: initialize })}\n`);
-    server.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", method: "notifications/initialized" })}\n`);
-    const call = { name: "execute_ipython_cell", arguments: { code: "6 * 7" } };
-    server.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", id: 2, method: "tools/call", params: call })}\n`);
-    let answers = "";
-    server.stdout.on("data", (chunk: Buffer) => (answers += chunk.toString()));
-    await expect.poll(() => answers, { timeout: 60_000 }).toContain('"text":"42"');
-    expect(await sandboxesOf(workspace)).toHaveLength(1);
-    const endless = { ...call, arguments: { code: "open('running', 'w').close()\nwhile True: pass" } };
-    server.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", id: 3, method: "tools/call", params: endless })}\n`);
-    await expect.poll(() => existsSync(`${workspace}/running`), { timeout: 10_000 }).toBe(true);
-    if (how === "stdin") server.stdin.end();
-    else server.kill(how);
-    const [code] = (await once(server, "exit")) as [number | null];
-    expect(code).toBe(0);
-    expect(await sandboxesOf(workspace)).toEqual([]);
-    expect(existsSync(`${workspace}/.env`)).toBe(false);
-  });
+  test.for(["stdin", "SIGTERM", "SIGINT"] as const)(
+    "by %s in a cell leaves nothing and exits with 0 within 3 s",
+    async (how) => {
+      const workspace = directory.make(`ended-by-${how}`);
+      const server = spawn(bin, ["--workspace", workspace], {
+        env: baseEnvironment(directory),
+        stdio: ["pipe", "pipe", "ignore"],
+      });
+      const initialize = {
+        protocolVersion: "2025-06-18",
+        capabilities: {},
+        clientInfo: { name: "test", version: "1" },
+      };
+      server.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", id: 1, method: "initialize", params: initialize })}\n`);
+      server.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", method: "notifications/initialized" })}\n`);
+      const call = { name: "execute_ipython_cell", arguments: { code: "6 * 7" } };
+      server.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", id: 2, method: "tools/call", params: call })}\n`);
+      let answers = "";
+      server.stdout.on("data", (chunk: Buffer) => (answers += chunk.toString()));
+      await expect.poll(() => answers, { timeout: 60_000 }).toContain('"text":"42"');
+      expect(await sandboxesOf(workspace)).toHaveLength(1);
+      const mark = `stubborn-${how}-of-${process.pid}`;
+      const stubborn = { command: process.execPath, args: ["-e", STUBBORN_SERVER], env: { MARK: mark } };
+      const register = { name: "register_mcp_server", arguments: { server_name: "stubborn", server_params: stubborn } };
+      server.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", id: 3, method: "tools/call", params: register })}\n`);
+      await expect.poll(() => answers, { timeout: 20_000 }).toContain('"id":3');
+      expect(processesWith(mark)).not.toEqual([]);
+      const endless = { ...call, arguments: { code: "open('running', 'w').close()\nwhile True: pass" } };
+      server.stdin.write(`${JSON.stringify({ jsonrpc: "2.0", id: 4, method: "tools/call", params: endless })}\n`);
+      await expect.poll(() => existsSync(`${workspace}/running`), { timeout: 10_000 }).toBe(true);
+      const startedAt = performance.now();
+      if (how === "stdin") server.stdin.end();
+      else server.kill(how);
+      const [code] = (await once(server, "exit")) as [number | null];
+      expect(code).toBe(0);
+      expect(performance.now() - startedAt).toBeLessThan(3000); // the contract's own limit
+      await expect.poll(() => processesWith(mark), { timeout: 5000 }).toEqual([]);
+      await expect.poll(() => sandboxesOf(workspace), { timeout: 5000 }).toEqual([]);
+      expect(existsSync(`${workspace}/.env`)).toBe(false);
+    },
+  );
 
   test("by SIGKILL leaves no container and no upstream", async () => {
     const workspace = directory.make("killed");

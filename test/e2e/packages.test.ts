@@ -1,10 +1,38 @@
+import { execFile } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { promisify } from "node:util";
+
+import Docker from "dockerode";
 import { describe, expect } from "vitest";
 
-import { errorCodeOf, type TestClient, textOf } from "../helpers/client.ts";
+import { baseEnvironment, errorCodeOf, type TestClient, textOf } from "../helpers/client.ts";
 import { onEngines } from "../helpers/engine-of-run.ts";
 import { test } from "../helpers/session.ts";
 
 const install = (client: TestClient, package_name: string) => client.call("install_package", { package_name });
+
+onEngines(["docker"], () => {
+  test("build --requirements bakes packages into an image, which sessions with --requirements have", async ({
+    bin,
+    connect,
+    directory,
+  }) => {
+    const file = join(directory.make("requirements"), "requirements.txt");
+    writeFileSync(file, "toolz==1.0.0\n");
+    const workspace = directory.make("baked");
+    const options = { env: baseEnvironment(directory), cwd: workspace };
+    const { stdout } = await promisify(execFile)(bin, ["build", "--requirements", file], options);
+    try {
+      await using client = await connect({ workspace, args: ["--requirements", file] });
+      expect(await client.text("import toolz; toolz.__version__, toolz.__file__")).toMatch(
+        /^\('1\.0\.0', '\/opt\/ipybox\/venv\//,
+      );
+    } finally {
+      await new Docker().getImage(stdout.trim()).remove({ force: true });
+    }
+  }, 900_000);
+});
 
 describe("install_package", () => {
   test("installs what the kernel sees at once, and keeps it over reset and for later sessions", async ({

@@ -115,7 +115,7 @@ async function followCreations() {
   const events = await docker.getEvents({ filters });
   let counted = 0;
   createInterface({ input: events }).on("line", (line) => {
-    if (JSON.parse(line).Actor.Attributes["io.ipybox.workspace"].startsWith(directory)) counted += 1;
+    if (JSON.parse(line).Actor.Attributes["io.ipybox.workspace"]?.startsWith(directory)) counted += 1;
   });
   return () => {
     events.on("error", () => undefined).destroy();
@@ -127,7 +127,7 @@ async function followCreations() {
 async function inventory() {
   const containers = await docker.listContainers({ all: true, filters: { label: ["io.ipybox.owner"] } });
   const { Volumes } = await docker.listVolumes({ filters: { label: ["io.ipybox.workspace"] } });
-  const ofOurs = ({ Labels }) => Labels["io.ipybox.workspace"].startsWith(directory);
+  const ofOurs = ({ Labels }) => Labels["io.ipybox.workspace"]?.startsWith(directory);
   const inRunDirectory = listed(join(directory, "ipybox"));
   return {
     containers: containers.filter(ofOurs).map(({ Names, Status }) => `${Names[0]} ${Status}`),

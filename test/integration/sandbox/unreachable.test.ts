@@ -1,9 +1,11 @@
 import { mkdtemp, rm } from "node:fs/promises";
+import { createServer as createHttpServer } from "node:http";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { once } from "node:events";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { createLogger } from "../../../src/common/logger.ts";
 import { makeDockerUnderTest } from "./docker-harness.ts";
 
 const ENGINE_SOCKET = "/var/run/docker.sock";
@@ -43,6 +45,38 @@ class Cable {
     await closed;
   }
 }
+
+describe("an engine that ignores limits", () => {
+  it("is told of when a sandbox is first wanted, once, and by doctor", async () => {
+    const path = join(scratch, "docker.sock");
+    const answers = new Map<string, unknown>([
+      ["info", { ID: "test", NCPU: 2, MemTotal: 4e9, CgroupVersion: "1", SecurityOptions: ["name=rootless"] }],
+      ["version", { Version: "20.10.24", ApiVersion: "1.41" }],
+    ]);
+    const engine = createHttpServer((request, response) => {
+      const answer = answers.get(request.url?.split("/").at(-1) ?? "");
+      response.writeHead(answer === undefined ? 404 : 200, { "content-type": "application/json" });
+      response.end(JSON.stringify(answer ?? { message: "there is nothing here" }));
+    }).listen(path);
+    await once(engine, "listening");
+    const told: string[] = [];
+    const enough = new AbortController();
+    const write = (line: string) => {
+      if (line.includes("limits have no effect")) told.push(line);
+      enough.abort(); // the image, which is not there, need not be built
+    };
+    const logger = createLogger({ level: "warn", format: "text", write });
+    await using subject = await makeDockerUnderTest({ env: { DOCKER_HOST: `unix://${path}` }, logger });
+    for (const signal of [enough.signal, AbortSignal.abort()]) {
+      await expect(subject.engine.prepare({ ...quiet, signal })).rejects.toThrow();
+    }
+    const words = expect.stringContaining("rootless on cgroup v1: the engine ignores every limit") as unknown;
+    expect(told).toEqual([words]);
+    const diagnoses = await subject.engine.diagnose({ path: "/", key: "none" });
+    expect(diagnoses).toContainEqual(expect.objectContaining({ name: "limits", status: "warn", detail: words }));
+    engine.close();
+  });
+});
 
 describe("an engine that does not answer", () => {
   it("is an error with the address and a hint, and is found again when it comes", async () => {

@@ -74,7 +74,12 @@ describe("egress", () => {
     });
   };
 
-  const openProxy = (allowed: string[], allowedPrivate: string[], resolve?: (host: string) => Promise<string[]>) =>
+  const openProxy = (
+    allowed: string[],
+    allowedPrivate: string[],
+    resolve?: (host: string) => Promise<string[]>,
+    idleTimeoutMs?: number,
+  ) =>
     new EgressServer({
       proxy: new ConnectProxy({
         allowed: allowed.map((rule) => parseAllowRule(rule, "--allow-domain")),
@@ -82,6 +87,7 @@ describe("egress", () => {
         proxyFor: () => undefined,
         logger: silentLogger,
         ...(resolve && { resolve }),
+        ...(idleTimeoutMs !== undefined && { idleTimeoutMs }),
       }),
     });
 
@@ -205,6 +211,18 @@ describe("egress", () => {
     first?.socket.end();
     await ended;
     expect((await tunnel()).answer).toMatch(/^HTTP\/1.1 200 /);
+  });
+
+  it("ends a connection that is silent both ways for long, and has room for another then", async () => {
+    const silent: Socket[] = [];
+    const port = await listen(createNetServer((socket) => silent.push(socket.resume())));
+    const egress = openProxy([], [`host.example:${port}`], () => Promise.resolve(["127.0.0.1"]), 50);
+    const open = await dial(egress);
+    const tunnel = await exchange(open, `CONNECT host.example:${port} HTTP/1.1\r\nhost: x\r\n\r\n`);
+    expect(tunnel).toMatch(/^HTTP\/1.1 200 /);
+    const request = `GET http://host.example:${port}/ HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`;
+    expect(await exchange(open, request)).toMatch(/^HTTP\/1.1 502 /);
+    expect(silent.map(({ readableEnded }) => readableEnded)).toEqual([true, true]);
   });
 
   it("refuses a name that is not on the list before resolving it, and names the option", async () => {
