@@ -6,6 +6,7 @@ import { WebSocket } from "ws";
 import { z } from "zod";
 
 import { IpyboxError, messageOf } from "../common/errors.ts";
+import { LineSplitter } from "../common/line-splitter.ts";
 import { withTimeout } from "../common/time.ts";
 import { WEBSOCKET_PROTOCOL } from "./messages.ts";
 import type { DeathCause } from "./execution.ts";
@@ -24,7 +25,7 @@ export interface StartKernelOptions {
 }
 
 const MAX_ANSWER_BYTES = 64 * 2 ** 20;
-const MAX_EVENT_CHARS = 16 * 1024;
+const MAX_EVENT_BYTES = 16 * 1024;
 /** A frame holds at most one message of the kernel; 256 MB is also the limit of a cell's output. */
 const MAX_FRAME_BYTES = 256 * 2 ** 20;
 const REQUEST_TIMEOUT_MS = 30_000;
@@ -44,7 +45,7 @@ const eventShape = z.object({
 });
 
 /** The Jupyter kernel gateway's REST API, its WebSocket, and our additions (docs/architecture.md). */
-export class GatewayClient implements AsyncDisposable {
+export class GatewayClient implements Disposable {
   readonly #connect: ConnectGateway;
   readonly #closing = new AbortController();
 
@@ -102,28 +103,21 @@ export class GatewayClient implements AsyncDisposable {
     });
   }
 
-  /** Listens for kernels that end, until the client is disposed or the gateway goes (`onEnd`). */
-  async watchKernels(onExit: (event: GatewayEvent) => void, onEnd: () => void): Promise<void> {
+  /** Listens for kernels that end, until the client is disposed or the gateway goes. */
+  async watchKernels(onExit: (event: GatewayEvent) => void): Promise<void> {
     const response = await this.#open("GET", "/ipybox/events", undefined, this.#closing.signal);
-    let pending = "";
-    response.setEncoding("utf8");
-    response.on("data", (chunk: string) => {
-      pending += chunk;
-      const lines = pending.split("\n");
-      pending = lines.pop() ?? "";
-      if (pending.length > MAX_EVENT_CHARS) response.destroy();
-      for (const line of lines) {
-        const event = eventShape.safeParse(parseJson(line));
-        if (event.success) onExit(event.data);
+    const lines = new LineSplitter(MAX_EVENT_BYTES);
+    response.on("data", (chunk: Buffer) => {
+      for (const line of lines.push(chunk)) {
+        const event = line.kind === "line" ? eventShape.safeParse(parseJson(line.bytes.toString())).data : undefined;
+        if (event !== undefined) onExit(event);
       }
     });
-    response.on("error", () => undefined); // "close" follows
-    response.on("close", onEnd);
+    response.on("error", () => undefined); // the gateway went: init ends the sandbox, and that is heard from the sandbox
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  [Symbol.dispose](): void {
     this.#closing.abort();
-    await Promise.resolve();
   }
 
   async #call(method: string, path: string, options: SendOptions): Promise<unknown> {

@@ -106,12 +106,9 @@ export class Kernels {
   }
 
   #watch(): Promise<void> {
-    return this.#options.gateway.watchKernels(
-      ({ kernelId, cause }) => {
-        this.#all.get(kernelId)?.announceExit(cause);
-        this.#all.delete(kernelId);
-      },
-      () => undefined, // the gateway went: init ends the sandbox, and that is heard from `exited`
-    );
+    return this.#options.gateway.watchKernels(({ kernelId, cause }) => {
+      this.#all.get(kernelId)?.announceExit(cause);
+      this.#all.delete(kernelId);
+    });
   }
 }

@@ -10,15 +10,12 @@ let kernel: KernelConnection;
 beforeEach(async () => {
   gateway = new ScriptedGateway();
   client = new GatewayClient(gateway.connect);
-  await client.watchKernels(
-    ({ cause }) => kernel.announceExit(cause),
-    () => undefined,
-  );
+  await client.watchKernels(({ cause }) => kernel.announceExit(cause));
   kernel = await KernelConnection.start(client, { env: { X: "1" } });
 });
 afterEach(async () => {
   kernel.markDead({ type: "unknown" });
-  await client[Symbol.asyncDispose]();
+  client[Symbol.dispose]();
   await gateway[Symbol.asyncDispose]();
 });
 
