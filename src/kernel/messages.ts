@@ -65,21 +65,27 @@ const parentShape = z.object({ msg_id: z.string().default("") });
 export function decodeMessage(frame: Buffer): KernelMessage | undefined {
   const parts = splitFrame(frame);
   if (parts === undefined) return undefined;
-  const [channel, header, parent, , content] = parts;
+  const [channel, header, parent, , content, text] = parts;
   if (channel === undefined || header === undefined || parent === undefined || content === undefined) return undefined;
   try {
     const { msg_id, msg_type } = headerShape.parse(JSON.parse(header.toString()));
+    const parsed: unknown = JSON.parse(content.toString());
     const { msg_id: parentId } = parentShape.parse(JSON.parse(parent.toString()));
     return {
       channel: channel.toString(),
       id: msg_id,
       type: msg_type,
       parentId,
-      content: JSON.parse(content.toString()) as unknown,
+      content: msg_type === "stream" && text !== undefined ? withText(parsed, text) : parsed,
     };
   } catch {
     return undefined;
   }
+}
+
+/** Our gateway leaves what was printed as it is, behind the content: as JSON it would be read and copied once more. */
+function withText(content: unknown, text: Buffer): unknown {
+  return { ...z.looseObject({}).parse(content), text: text.toString() };
 }
 
 function splitFrame(frame: Buffer): Buffer[] | undefined {

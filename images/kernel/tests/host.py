@@ -249,4 +249,6 @@ def _unpack(payload: bytes) -> dict[str, Any]:
     offsets = struct.unpack_from(f"<{count}Q", payload, 8)
     parts = [payload[start:end] for start, end in itertools.pairwise(offsets)]
     header, parent, content = (json.loads(parts[index]) for index in (1, 2, 4))
+    if header["msg_type"] == "stream":
+        content["text"] = parts[5].decode(errors="surrogatepass")
     return {"kind": header["msg_type"], "parent": parent.get("msg_id"), "content": content}

@@ -14,6 +14,17 @@ describe("the WebSocket framing", () => {
     });
   });
 
+  test("takes what was printed from behind the content", () => {
+    const header = JSON.stringify({ msg_id: "1", msg_type: "stream" });
+    const parts = ["iopub", header, "{}", "{}", '{"name":"stdout"}', 'ä "\n'].map((part) => Buffer.from(part));
+    const head = new BigUint64Array(parts.length + 2);
+    head[0] = BigInt(parts.length + 1);
+    head[1] = BigInt(head.byteLength);
+    for (const [index, part] of parts.entries()) head[index + 2] = (head[index + 1] ?? 0n) + BigInt(part.length);
+    const frame = Buffer.concat([Buffer.from(head.buffer), ...parts]);
+    expect(decodeMessage(frame)?.content).toEqual({ name: "stdout", text: 'ä "\n' });
+  });
+
   const whole = encodeRequest(kernelRequest("shell", "execute_request", {}), "session");
   const withOffset = (index: number, value: bigint) => {
     const frame = Buffer.from(whole);
