@@ -169,6 +169,8 @@ async function chooseEnvFile(config: Partial<Config>, workspace: string | undefi
   if (config.envFile === undefined)
     return (cellsBeside ?? workspace === undefined) ? undefined : join(workspace, ".env");
   const path = resolve(config.envFile);
+  const found = await stat(path).catch(() => undefined);
+  if (cellsBeside && found === undefined) return undefined; // it is complained of by itself
   if (cellsBeside && (await isInReach(path, cellsBeside.kernel))) {
     throw new IpyboxError("invalid-configuration", `--env-file: cells could read or replace ${path}`, {
       hint: "Give the file to `docker run --env-file` instead, or single variables with `-e NAME`.",

@@ -126,6 +126,11 @@ describe("docker run -i --rm -v …:/app/workspace ipybox", { timeout: 600_000 }
     await expect(started("--user", "1000")).rejects.toThrow("Leave out --user");
     await expect(started("--cap-drop", "SETUID")).rejects.toThrow("lacks capabilities");
     await expect(started("--read-only")).rejects.toThrow("--tmpfs /tmp:exec");
+    const absent = run("docker", image.command(workspace, [], ["--env-file", "/no/such.env"]));
+    await expect(absent).rejects.toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/^ipybox: --env-file: ENOENT/) as string,
+    });
     const foreign = directory.make("foreign");
     if (process.getuid?.() !== 0) return; // a directory of somebody else is not ours to make
     await expect(run("docker", image.command(foreign))).rejects.toThrow("belongs to UID 0");
