@@ -7,12 +7,12 @@ import type { ShieldBreach } from "../workspace/shield-watcher.ts";
 export function noticeOfLoss(what: string, breach: ShieldBreach | undefined): string {
   const lost = "variables and imports are lost";
   if (breach === undefined) return `[${what} before this cell; it ran in a new one; ${lost}]`;
-  return `[${breach.path} ${breach.what}: the sandbox was paused at once, and this cell ran in a new one; ${lost}]`;
+  return `[${breach.path} ${breach.what}: the sandbox was stopped at once, and this cell ran in a new one; ${lost}]`;
 }
 
 /** Says that a mask fell, and the running cell with it. */
 export function noticeOfBreach({ path, what }: ShieldBreach): string {
-  return `[${path} ${what} while this cell ran: the sandbox was paused at once and is replaced; variables and imports are lost]`;
+  return `[${path} ${what} while this cell ran: the sandbox was stopped at once and is replaced; variables and imports are lost]`;
 }
 
 export interface Death {

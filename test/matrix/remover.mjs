@@ -14,7 +14,10 @@ const [directory] = process.argv.slice(2);
 const made = [];
 for await (const line of createInterface({ input: process.stdin })) made.unshift(JSON.parse(line));
 for (const { group } of made) if (group !== undefined) await endGroup(group);
-for (const user of made) if (user.uid !== undefined) removeUser(user);
+for (const { uid } of made) if (uid !== undefined) killAll((pid) => statSync(`/proc/${pid}`).uid === uid);
+// What an engine starts for each of its containers is meant to outlive it, and names its directory.
+killAll((pid) => readFileSync(`/proc/${pid}/cmdline`, "latin1").includes(`${directory}/`));
+for (const { name } of made) if (name !== undefined) spawnSync("userdel", ["--remove", name]);
 for (const mount of mountsBelow(directory)) spawnSync("umount", ["-l", mount]);
 rmSync(directory, { recursive: true, force: true });
 
@@ -34,19 +37,16 @@ function send(group, signal) {
   }
 }
 
-function removeUser({ uid, name }) {
-  for (let left = processesOf(uid); left.length > 0; left = processesOf(uid)) spawnSync("kill", ["-KILL", ...left]);
-  spawnSync("userdel", ["--remove", name]);
+/** Until there is none left. */
+function killAll(isOurs) {
+  for (let left = livingWhere(isOurs); left.length > 0; left = livingWhere(isOurs))
+    spawnSync("kill", ["-KILL", ...left]);
 }
 
-function processesOf(uid) {
-  return readdirSync("/proc").filter((name) => {
+function livingWhere(isOurs) {
+  return readdirSync("/proc").filter((pid) => {
     try {
-      return (
-        /^\d+$/.test(name) &&
-        statSync(`/proc/${name}`).uid === uid &&
-        !/^\S+ \(.*\) Z/.test(readFileSync(`/proc/${name}/stat`, "utf8"))
-      );
+      return /^\d+$/.test(pid) && isOurs(pid) && !/^\S+ \(.*\) Z/.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
     } catch {
       return false; // it has ended meanwhile
     }

@@ -9,12 +9,12 @@ import type { Carrier } from "../link/multiplexer.ts";
 import type { LogTail } from "../log-tail.ts";
 import { carrierOf, logOutput } from "./attach-stream.ts";
 import { type DockerClient, statusOf } from "./client.ts";
-import { REMOVAL_EVENTS } from "./dialect.ts";
+import { endsInsteadOfPausing, REMOVAL_EVENTS } from "./dialect.ts";
 
 /** A started container. Disposing kills and removes it; a container that is gone already is no error. */
 export interface StartedContainer extends AsyncDisposable {
   readonly exited: Promise<SandboxExit>;
-  /** Freezes every process in it; a container that is paused or gone already is no error. */
+  /** Freezes every process in it, or ends it under gVisor; a container that is paused or gone already is no error. */
   pause(): Promise<void>;
   /** Someone else knows that the container has ended; the exit is settled even if the engine does not say it. */
   assumeGone(): void;
@@ -57,7 +57,10 @@ export async function startContainer(
     await client.ask(client.api.startContainer(id));
     return {
       exited: watch.exited,
-      pause: () => pauseContainer(client, id),
+      pause: () =>
+        endsInsteadOfPausing(create.HostConfig?.Runtime)
+          ? removeContainer(client, id, watch)
+          : pauseContainer(client, id),
       assumeGone: () => void within(REPORT_TIMEOUT_MS, watch.exited).then(() => watch.settle(undefined)),
       async [Symbol.asyncDispose]() {
         await stack[Symbol.asyncDispose]();

@@ -88,6 +88,11 @@ export function inDialect(
   };
 }
 
+/** gVisor takes 10 s to end a container that is paused, and leaves a process on the host for it. */
+export function endsInsteadOfPausing(runtime: string | undefined): boolean {
+  return /runsc|gvisor/i.test(runtime ?? "");
+}
+
 /** A reference to an image without the registry that Podman puts before those that have none. */
 export function shortReference(reference: string): string {
   return reference.replace(/^(?:docker\.io\/library|localhost)\//, "");

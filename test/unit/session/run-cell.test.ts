@@ -210,6 +210,6 @@ describe("a kernel that dies", () => {
     sandbox.shields = { breach: { path: ".env", what: "was replaced" } };
     execution.die({ type: "sandbox-end" });
     const { notices } = await outcome;
-    expect(notices[0]).toMatch(/^\[\.env was replaced while this cell ran: the sandbox was paused at once/);
+    expect(notices[0]).toMatch(/^\[\.env was replaced while this cell ran: the sandbox was stopped at once/);
   });
 });
