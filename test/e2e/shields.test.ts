@@ -105,7 +105,9 @@ describe("a masked file", () => {
     await using client = await open();
     await client.text("1");
     rmSync(client.at(".env"));
-    expect(textOf(await client.cell("open('.env', 'w').write('PLANTED=1')"))).toMatch(/Read-only file system|Permission denied/);
+    expect(textOf(await client.cell("open('.env', 'w').write('PLANTED=1')"))).toMatch(
+      /Read-only file system|Permission denied/,
+    );
     expect(readFileSync(client.at(".env"), "utf8")).toBe("");
   });
 });
