@@ -1,5 +1,6 @@
-import { realpath } from "node:fs/promises";
+import { realpath, stat } from "node:fs/promises";
 import { homedir } from "node:os";
+import { resolve } from "node:path";
 
 import { ALL_IN_ONE, type AllInOneUsers } from "./all-in-one.ts";
 import { allowedDomains, chooseEngine, engineWarnings, hasLimits, hasShields } from "./choose-engine.ts";
@@ -9,7 +10,7 @@ import { createLogger, type Logger } from "./common/logger.ts";
 import { stateDirectory } from "./config/directories.ts";
 import type { Config } from "./config/options.ts";
 import { kernelEnvironment } from "./config/variables.ts";
-import { type Ground, layGround, openConfiguredWorkspace, ownerOf, usersBeside } from "./ground.ts";
+import { type Ground, layGround, ownerOf, usersBeside } from "./ground.ts";
 import type { AdministeredEngine } from "./sandbox/engine-admin.ts";
 import { openSession, type OpenSessionOptions } from "./session/open-session.ts";
 import type { Session } from "./session/session.ts";
@@ -99,13 +100,14 @@ function processUser({ upstream }: AllInOneUsers) {
   return { ...upstream, name, home, directory };
 }
 
-/** The engine alone, for commands without a session. */
+/** The engine alone, for commands without a session. They share nothing, so `$HOME` is as good a workspace as any. */
 export async function openEngine(config: Config): Promise<AdministeredEngine> {
   const logger = createLogger({ level: config.logLevel, format: config.logFormat });
-  const workspace = await openConfiguredWorkspace(config);
+  const workspace = await realpath(config.workspace).catch(() => resolve(config.workspace));
+  const { uid, gid } = await stat(workspace).catch(() => stat("."));
   const cellsBeside = usersBeside(config);
-  const owner = ownerOf(workspace, cellsBeside);
-  return chooseEngine(config, { workspace: workspace.path, owner, cellsBeside, logger });
+  const owner = ownerOf({ uid, gid }, cellsBeside);
+  return chooseEngine(config, { workspace, owner, cellsBeside, logger });
 }
 
 async function registerAll(

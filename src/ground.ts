@@ -139,7 +139,7 @@ export function usersBeside(config: Partial<Config>): AllInOneUsers | undefined 
 }
 
 /** To whom files in the workspace belong, and as whom cells run. */
-export function ownerOf(workspace: Workspace, cellsBeside: AllInOneUsers | undefined): Owner {
+export function ownerOf(workspace: Pick<Workspace, "uid" | "gid">, cellsBeside: AllInOneUsers | undefined): Owner {
   if (cellsBeside) return cellsBeside.kernel;
   return decideOwner({
     callerUid: process.getuid?.(),

@@ -1,10 +1,12 @@
 import { openEngine } from "../app.ts";
 import { cleanPath } from "../broker/host-paths.ts";
+import { IpyboxError } from "../common/errors.ts";
 import type { Config } from "../config/options.ts";
 import { hasShields } from "../choose-engine.ts";
 import { openConfiguredWorkspace } from "../ground.ts";
 import type { Diagnosis } from "../sandbox/engine-admin.ts";
 import { findEnvExposure } from "../workspace/env-exposure.ts";
+import type { Workspace } from "../workspace/workspace.ts";
 import type { Invocation } from "./invocation.ts";
 
 const MARKS = { ok: "ok  ", warn: "warn", fail: "fail" } as const;
@@ -12,7 +14,11 @@ const MARKS = { ok: "ok  ", warn: "warn", fail: "fail" } as const;
 /** Checks what ipybox needs, a line each with its remedy; exit code 1 when something fails. */
 export async function doctor({ config, own }: Invocation): Promise<number> {
   await using engine = await openEngine(config);
-  const diagnoses = [...(await engine.diagnose(await openConfiguredWorkspace(config))), await diagnoseEnvFiles(config)];
+  const workspace = await openConfiguredWorkspace(config).catch(asRefusal);
+  const diagnoses =
+    workspace instanceof IpyboxError
+      ? [...(await engine.diagnose(undefined)), diagnosisOf(workspace)]
+      : [...(await engine.diagnose(workspace)), await diagnoseEnvFiles(config, workspace)];
   if (own["json"] !== undefined) process.stdout.write(`${JSON.stringify(diagnoses, null, 2)}\n`);
   else {
     for (const { name, status, detail, remedy } of diagnoses) {
@@ -24,8 +30,17 @@ export async function doctor({ config, own }: Invocation): Promise<number> {
   return diagnoses.some(({ status }) => status === "fail") ? 1 : 0;
 }
 
-async function diagnoseEnvFiles(config: Config): Promise<Diagnosis> {
-  const { path } = await openConfiguredWorkspace(config);
+/** Who looks for what is wrong may stand anywhere, in `$HOME` for example: everything else is checked all the same. */
+function asRefusal(error: unknown): IpyboxError {
+  if (error instanceof IpyboxError) return error;
+  throw error;
+}
+
+function diagnosisOf({ message, hint }: IpyboxError): Diagnosis {
+  return { name: "workspace", status: "fail", detail: message, remedy: hint ?? "Give another --workspace" };
+}
+
+async function diagnoseEnvFiles(config: Config, { path }: Workspace): Promise<Diagnosis> {
   const host = process.env["PATH"];
   const { files, tracked } = await findEnvExposure(path, host === undefined ? undefined : cleanPath(host, [path]));
   const name = "env files";

@@ -31,12 +31,13 @@ export async function checkCertificates(
   };
 }
 
-/** Starts a sandbox over the workspace, in which nothing is run, and removes it. */
+/** Starts a sandbox over the workspace, in which nothing is run, and removes it. A workspace that can't be is told elsewhere. */
 export async function checkLink(
   engine: Pick<SandboxEngine, "launch">,
-  workspace: DiagnosedWorkspace,
+  workspace: DiagnosedWorkspace | undefined,
   signal: AbortSignal,
 ): Promise<Diagnosis> {
+  if (workspace === undefined) return notTried("there is no workspace", "Give one with --workspace.");
   const startedAt = performance.now();
   const spec = {
     sessionId: randomBytes(8).toString("hex"),
@@ -52,9 +53,8 @@ export async function checkLink(
 }
 
 /** Where a sandbox can't be started yet. */
-export const LINK_NOT_TRIED: Diagnosis = {
-  name: "link",
-  status: "warn",
-  detail: "not tried: what a sandbox needs is not there yet",
-  remedy: "Run `ipybox build`.",
-};
+export const LINK_NOT_TRIED = notTried("what a sandbox needs is not there yet", "Run `ipybox build`.");
+
+function notTried(why: string, remedy: string): Diagnosis {
+  return { name: "link", status: "warn", detail: `not tried: ${why}`, remedy };
+}

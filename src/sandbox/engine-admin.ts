@@ -17,8 +17,8 @@ export interface AdministeredEngine extends SandboxEngine {
   listSandboxes(): Promise<readonly SandboxListing[]>;
   /** Removes what nobody needs any more; with `all` every sandbox and package volume, in use or not. */
   prune(options: { readonly all: boolean }): Promise<PruneReport>;
-  /** Checks everything that a sandbox over the workspace needs, last by starting one; never rejects. */
-  diagnose(workspace: DiagnosedWorkspace): Promise<readonly Diagnosis[]>;
+  /** Checks everything that a sandbox over the workspace needs, last by starting one, if there is one; never rejects. */
+  diagnose(workspace: DiagnosedWorkspace | undefined): Promise<readonly Diagnosis[]>;
 }
 
 export type DiagnosedWorkspace = Pick<SandboxWorkspace, "path" | "key">;

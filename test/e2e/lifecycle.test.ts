@@ -225,6 +225,17 @@ describe("the command line", () => {
     expect(checks).toContainEqual(expect.objectContaining({ name: "env files", status: "ok" }));
   });
 
+  test("doctor and ps run where no workspace can be, in the home directory", async () => {
+    const home = directory.make("home");
+    const options = { env: { ...baseEnvironment(directory), HOME: home }, cwd: home };
+    const doctor = await run(bin, ["doctor", "--json"], options).catch((error: unknown) => error as { stdout: string });
+    const checks = JSON.parse(doctor.stdout) as { name: string; status: string; remedy?: string }[];
+    const failed = checks.filter(({ status }) => status === "fail");
+    expect(failed.map(({ name }) => name)).toEqual(["workspace"]);
+    expect(failed[0]?.remedy).toContain("--workspace");
+    expect(JSON.parse((await run(bin, ["ps", "--json"], options)).stdout)).toBeInstanceOf(Array);
+  });
+
   test("doctor warns of an env file that git tracks, and advises --env-file", async () => {
     const workspace = directory.make("doctor-tracked");
     writeFileSync(`${workspace}/.env`, "KEY=secret\n");

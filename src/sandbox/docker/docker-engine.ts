@@ -127,7 +127,7 @@ export class DockerEngine implements AdministeredEngine {
     });
   }
 
-  diagnose(workspace: DiagnosedWorkspace): Promise<readonly Diagnosis[]> {
+  diagnose(workspace: DiagnosedWorkspace | undefined): Promise<readonly Diagnosis[]> {
     return diagnoseDocker(this.#client, {
       ...this.#options,
       checkLink: () => checkLink(this, workspace, this.#launcher.closing),

@@ -110,7 +110,7 @@ export class LocalEngine implements AdministeredEngine {
     return await prune(this.#records, { all, dataDir: this.#options.dataDir, current: directory });
   }
 
-  diagnose(workspace: DiagnosedWorkspace): Promise<readonly Diagnosis[]> {
+  diagnose(workspace: DiagnosedWorkspace | undefined): Promise<readonly Diagnosis[]> {
     return diagnose({
       ...this.#options,
       walls: () => this.#confinement.diagnose(),
