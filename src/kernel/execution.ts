@@ -27,7 +27,7 @@ const INTERRUPTS: ReadonlySet<string> = new Set(["KeyboardInterrupt", "Cancelled
 
 /**
  * One cell in the kernel. It is done when both the reply (shell channel) and the idle state (iopub channel) have come:
- * the two travel on different sockets and output may come after the reply.
+ * Jupyter promises no order of the two, and output may come after the reply.
  */
 export class Execution {
   readonly #folder = new OutputFolder();
