@@ -1,9 +1,10 @@
 import { spawn, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
-import { chmod, chown, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { chmod, chown, mkdir, rm } from "node:fs/promises";
 import { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { isAbsolute, join } from "node:path";
+import { text } from "node:stream/consumers";
 import { Deferred } from "../../common/lifecycle.ts";
 
 export interface RunDirectoryOwner {
@@ -78,13 +79,10 @@ interface MadeRoot {
 }
 
 async function makeRoot(base: string | undefined, afterDeath: AfterDeath | undefined): Promise<MadeRoot> {
-  const path = await mkdtemp(join(await chooseBase(base), "ipybox-"));
-  try {
-    return { path, watchdog: process.platform === "win32" ? undefined : await startWatchdog(path, afterDeath) };
-  } catch (error) {
-    await removeRunDirectory(path);
-    throw error;
-  }
+  const path = join(await chooseBase(base), `ipybox-${randomBytes(4).toString("base64url")}`);
+  if (process.platform !== "win32") return { path, watchdog: await startWatchdog(path, afterDeath) };
+  await mkdir(path, { mode: 0o700 });
+  return { path, watchdog: undefined };
 }
 
 async function chooseBase(base: string | undefined): Promise<string> {
@@ -102,21 +100,23 @@ async function chooseBase(base: string | undefined): Promise<string> {
 }
 
 /**
- * A shell that waits for the end of its input, which comes when we die whatever the cause. If `path` is still there
- * then, we did not dispose: it removes `path` and runs the command.
+ * A shell that makes the directory `path`, so that there is no moment at which nobody would remove it, and waits for the
+ * end of its input, which comes when we die whatever the cause. If `path` is still there then, we did not dispose: it
+ * removes `path` and runs the command.
  */
 async function startWatchdog(path: string, afterDeath: AfterDeath | undefined): Promise<ChildProcess> {
-  const script =
-    'trap "" HUP INT QUIT TERM; read -r _; [ -e "$0" ] || exit 0; rm -rf -- "$0"; [ $# -eq 0 ] || exec "$@"';
+  const script = `trap "" HUP INT QUIT TERM PIPE; umask 077; mkdir -- "$0" 2>&1 || exit; exec >/dev/null
+read -r _; [ -e "$0" ] || exit 0; rm -rf -- "$0"; [ $# -eq 0 ] || exec "$@"`;
   const watchdog = spawn("/bin/sh", ["-c", script, path, ...(afterDeath?.command ?? [])], {
     cwd: "/",
     detached: true, // in a session of its own: what kills our process group spares it
     env: { PATH: "/usr/bin:/bin", ...afterDeath?.env },
-    stdio: ["pipe", "ignore", "ignore"],
+    stdio: ["pipe", "pipe", "ignore"],
   });
   const failed = new Deferred<never>();
   watchdog.once("error", failed.reject);
-  await Promise.race([once(watchdog, "spawn"), failed.promise]);
+  const complaint = await Promise.race([text(watchdog.stdout), failed.promise]);
+  if (complaint !== "") throw new Error(complaint.trim());
   watchdog.on("error", () => undefined);
   watchdog.stdin.on("error", () => undefined);
   watchdog.unref();
