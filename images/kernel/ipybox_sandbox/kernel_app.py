@@ -19,6 +19,7 @@ from ipykernel.ipkernel import IPythonKernel
 from ipykernel.kernelapp import IPKernelApp
 from ipykernel.zmqshell import ZMQInteractiveShell
 from IPython.core.error import StdinNotImplementedError
+from IPython.core.events import EventManager
 from tornado.ioloop import IOLoop
 from traitlets import Any as AnyTrait
 from traitlets import Type
@@ -78,12 +79,33 @@ class QuietDisplayHook(ZMQShellDisplayHook):
             super().cull_cache()
 
 
+class InterruptibleEvents(EventManager):
+    """What prepares for a cell is interrupted with the cell: IPython's would print the interrupt, and run the cell."""
+
+    def trigger(self, event: str, *args: Any, **kwargs: Any) -> None:
+        if not event.startswith("pre_"):
+            super().trigger(event, *args, **kwargs)
+            return
+        for callback in list(self.callbacks[event]):
+            try:
+                callback(*args, **kwargs)
+            except Exception:
+                print(f"Error in {callback}, called at {event}:")
+                self.shell.showtraceback()
+
+
 class SandboxShell(ZMQInteractiveShell):
     displayhook_class = Type(QuietDisplayHook)
 
     def init_instance_attrs(self) -> None:
         super().init_instance_attrs()
         self.compile = RawSourceCompiler()  # the kernel insists on a compiler_class of its own
+
+    def init_events(self) -> None:
+        super().init_events()
+        registered = self.events.callbacks
+        self.events = InterruptibleEvents(self, registered)
+        self.events.callbacks = registered
 
     @contextmanager
     def _tee(self, channel: str) -> Iterator[None]:

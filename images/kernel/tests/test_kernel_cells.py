@@ -36,6 +36,20 @@ def test_programs_find_no_terminal_to_colour_page_or_ask_at(kernel: KernelSocket
         assert kernel.execute(cell).text == "False False False\n", cell
 
 
+def test_an_interrupt_of_what_prepares_for_a_cell_ends_the_cell(kernel: KernelSocket) -> None:
+    kernel.execute(
+        "import signal\n"
+        "def prepare(*_):\n"
+        "    get_ipython().events.unregister('pre_run_cell', prepare)\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "get_ipython().events.register('pre_run_cell', prepare)"
+    )
+    interrupted = kernel.execute("print(5 * 'ran')")
+    assert interrupted.status == "error"
+    assert "KeyboardInterrupt" in interrupted.text
+    assert "ranran" not in interrupted.text
+
+
 def test_output_keeps_the_order_in_which_it_was_written_whoever_wrote_it(kernel: KernelSocket) -> None:
     cell = kernel.execute(
         "import os, sys, subprocess\n"
