@@ -27,7 +27,7 @@ from ipybox_sandbox import process, seccomp
 from ipybox_sandbox.addresses import connect
 from ipybox_sandbox.disk_floor import DiskFloor
 from ipybox_sandbox.mount_check import find_foreign_mount, is_elsewhere
-from ipybox_sandbox.paths import Paths
+from ipybox_sandbox.paths import STAGING_PREFIX, Paths
 from ipybox_sandbox.process_tree import kill_descendants, reap
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _run_task(control: socket.socket, paths: Paths, module: str, args: Sequence[
     if not re.fullmatch(r"[a-z_]+(\.[a-z_]+)*", module):
         raise OSError(f"not a module name: {module!r}")
     # Other sandboxes may be at work in the same volume.
-    staging = Path(paths.packages, f".staging-{secrets.token_hex(8)}")
+    staging = Path(paths.packages, f"{STAGING_PREFIX}{secrets.token_hex(8)}")
     try:
         _attend_task(control, DiskFloor(paths.packages), module, [f"--staging={staging}", *args])
     finally:

@@ -10,6 +10,9 @@ from dataclasses import dataclass, fields
 FONT_CACHE = os.path.join(os.path.dirname(sys.prefix), "matplotlib")
 """matplotlib's font list, made together with the virtual environment, beside which it lies."""
 
+STAGING_PREFIX = ".staging-"
+"""Of what is under way in the package volume: init names and removes it; what it could not, the next install does."""
+
 
 @dataclass(frozen=True)
 class Paths:

@@ -11,8 +11,7 @@ from pathlib import Path
 from ipybox_sandbox.installer.files import remove, remove_foreign
 from ipybox_sandbox.installer.task import PYTHON_DIRECTORY
 from ipybox_sandbox.installer.view import distribution_stamps
-
-STAGING_PREFIX = ".staging-"
+from ipybox_sandbox.paths import STAGING_PREFIX
 
 
 def current_generation(volume: Path) -> Path | None:
