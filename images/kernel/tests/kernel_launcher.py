@@ -25,11 +25,11 @@ class Sockets:
         self._session = Session(key=connection["key"].encode())
         self._reading, self._writing = reading, writing
         self._context = zmq.Context()
-        address = f"{connection['transport']}://{connection['ip']}"
+        address = f"ipc://{connection['ip']}"
         # One thread reads the pipe, the other has the sockets.
         self._from_pipe = self._bind(zmq.PAIR, "inproc://pipe")
-        self._shell = self._bind(zmq.ROUTER, f"{address}:{connection['shell_port']}")
-        self._iopub = self._bind(zmq.PUB, f"{address}:{connection['iopub_port']}")
+        self._shell = self._bind(zmq.ROUTER, f"{address}-{connection['shell_port']}")
+        self._iopub = self._bind(zmq.PUB, f"{address}-{connection['iopub_port']}")
         self._client: list[bytes] = []
 
     def serve(self) -> None:

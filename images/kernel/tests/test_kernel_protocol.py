@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from unittest import mock
 
 import jupyter_kernel_test
+from jupyter_client.manager import KernelManager
 
 NAME = "ipybox-under-test"
 
@@ -46,4 +47,9 @@ class TestKernelProtocol(jupyter_kernel_test.KernelTests):
         argv = [sys.executable, launcher, "{connection_file}"]
         (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": NAME, "language": "python"}))
         cls.enterClassContext(mock.patch.dict(os.environ, JUPYTER_PATH=directory))
-        super().setUpClass()
+        # As the suite's own, but for the transport: a port that was free may be taken before the kernel binds it.
+        cls.km = KernelManager(kernel_name=NAME, transport="ipc")
+        cls.km.start_kernel()
+        cls.kc = cls.km.client()
+        cls.kc.start_channels()
+        cls.kc.wait_for_ready(timeout=60)
