@@ -11,15 +11,17 @@ const CONTRACT = ["contract/engine/docker-socket", "contract/engine/docker-exec"
 const SESSIONS = ["cells", "environment", "mcp-servers", "packages", "registration", "stopping"].map(
   (name) => `e2e/${name}`,
 );
+/** What holds of containers: masks, and what the commands that look after sandboxes say. */
+const CONTAINERS = ["shields", "lifecycle"].map((name) => `e2e/${name}`);
 /** Ten thousand cells and hundreds of megabytes: for engines and links that pass output on in another way. */
 const OUTPUT = "e2e/output";
 const ROWS = [
-  { name: "docker, socket link", tests: [CONTRACT[0], ...SESSIONS, OUTPUT], env: { IPYBOX_LINK: "socket" } },
-  { name: "docker, exec link", tests: [CONTRACT[1], ...SESSIONS, OUTPUT], env: { IPYBOX_LINK: "exec" } },
-  { name: "podman", tests: [...CONTRACT, ...SESSIONS], start: startPodman },
-  { name: "podman, rootless", tests: [...CONTRACT, ...SESSIONS], start: startRootlessPodman },
-  { name: "docker, rootless", tests: [...CONTRACT, ...SESSIONS], start: startRootlessDocker },
-  { name: "gVisor", tests: [...CONTRACT, ...SESSIONS], start: startGVisor },
+  { name: "docker, socket link", tests: [CONTRACT[0], ...SESSIONS, ...CONTAINERS, OUTPUT], env: { IPYBOX_LINK: "socket" } },
+  { name: "docker, exec link", tests: [CONTRACT[1], ...SESSIONS, ...CONTAINERS, OUTPUT], env: { IPYBOX_LINK: "exec" } },
+  { name: "podman", tests: [...CONTRACT, ...SESSIONS, ...CONTAINERS], start: startPodman },
+  { name: "podman, rootless", tests: [...CONTRACT, ...SESSIONS, ...CONTAINERS], start: startRootlessPodman },
+  { name: "docker, rootless", tests: [...CONTRACT, ...SESSIONS, ...CONTAINERS], start: startRootlessDocker },
+  { name: "gVisor", tests: [...CONTRACT, ...SESSIONS, ...CONTAINERS], start: startGVisor },
   { name: "engine on TCP, with TLS", tests: ["matrix/tcp-tls"] },
   { name: "engine behind ssh", tests: ["matrix/ssh"] },
   { name: "examples for CI: mounted socket, nested daemon", tests: ["matrix/ci-examples"] },
