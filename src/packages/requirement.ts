@@ -10,7 +10,7 @@ export type Requirement =
   /** `name @ https://…` or a bare URL of an archive. */
   | { readonly kind: "url"; readonly text: string; readonly host: string; readonly port: number }
   | { readonly kind: "git"; readonly text: string; readonly host: string; readonly port: number }
-  /** A wheel, source archive or directory in the workspace; `text` is its absolute path on the host. */
+  /** A wheel, source archive or directory in the workspace; `text` is its path in it: `./…`. */
   | { readonly kind: "local"; readonly text: string };
 
 export interface RequirementOptions {
@@ -78,12 +78,11 @@ function isPath(text: string): boolean {
 }
 
 function fromPath(text: string, workspace: string): Requirement {
-  const path = resolve(workspace, text);
-  const inside = relative(workspace, path);
+  const inside = relative(workspace, resolve(workspace, text));
   if (inside === ".." || inside.startsWith(`..${sep}`) || isAbsolute(inside)) {
     throw refusal(text, "the path lies outside the workspace");
   }
-  return { kind: "local", text: path };
+  return { kind: "local", text: `./${inside.replaceAll(sep, "/")}` }; // the workspace has another path in some sandboxes
 }
 
 function refusal(text: string, reason: string): IpyboxError {

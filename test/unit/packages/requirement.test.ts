@@ -36,11 +36,11 @@ describe("a requirement", () => {
   });
 
   it.each([
-    ["./dist/a-1.0-py3-none-any.whl", "/home/ann/project/dist/a-1.0-py3-none-any.whl"],
-    ["dist/a-1.0.tar.gz", "/home/ann/project/dist/a-1.0.tar.gz"],
-    ["/home/ann/project/sub", "/home/ann/project/sub"],
-    [".", "/home/ann/project"],
-  ])("that is a path in the workspace: %s", (text, path) => {
+    ["./dist/a-1.0-py3-none-any.whl", "./dist/a-1.0-py3-none-any.whl"],
+    ["dist/a-1.0.tar.gz", "./dist/a-1.0.tar.gz"],
+    ["/home/ann/project/sub", "./sub"],
+    [".", "./"],
+  ])("that is a path in the workspace, wherever that is in the sandbox: %s", (text, path) => {
     expect(parse(text)).toEqual({ kind: "local", text: path });
   });
 
