@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 
 import { ZodError } from "zod";
@@ -9,6 +8,7 @@ import { IpyboxError, messageOf } from "./common/errors.ts";
 import { describeIssues } from "./common/issues.ts";
 import type { Logger } from "./common/logger.ts";
 import { packageFile } from "./common/package-files.ts";
+import { readJsonFile } from "./common/read-json.ts";
 import { runtimeDirectory, stateDirectory } from "./config/directories.ts";
 import { type Config, flagName, type Option, type OptionName, OPTIONS } from "./config/options.ts";
 import type { AdministeredEngine } from "./sandbox/engine-admin.ts";
@@ -94,7 +94,7 @@ function srtSettings({ sandboxConfig }: Config): SrtSettings {
 /** What a file of `--sandbox-config` gives. Throws `invalid-configuration`. */
 export function readSrtSettings(path: string): SrtSettings {
   try {
-    return parseSrtSettings(JSON.parse(readFileSync(resolve(path), "utf8")));
+    return parseSrtSettings(readJsonFile(path));
   } catch (cause) {
     const reason = cause instanceof ZodError ? describeIssues(cause, "the file").join("; ") : messageOf(cause);
     throw new IpyboxError("invalid-configuration", `--sandbox-config ${path}: ${reason}`, {

@@ -44,7 +44,7 @@ export async function layGround(config: Config, onLog?: (record: LogRecord) => v
   const logger = createLogger({ level: config.logLevel, format: config.logFormat, ...(onLog && { onRecord: onLog }) });
   await refuseAllAtOnce(checksOf(config));
   const workspace = await openConfiguredWorkspace(config);
-  const mounts = await Promise.all(checkMounts(config.mount));
+  const mounts = await Promise.all(checkMounts(config));
   const cellsBeside = usersBeside(config);
   const owner = ownerOf(workspace, cellsBeside);
   if (owner.warning !== undefined) logger.warn(owner.warning);
@@ -66,10 +66,10 @@ export async function findGroundProblems(config: Partial<Config>): Promise<strin
 
 /** What can be said of a configuration before anything is made or started. */
 function checksOf(config: Partial<Config>): Promise<unknown>[] {
-  const { workspace = ".", allowDomain = [], allowPrivate = [], protect = [], unprotect = [], sandboxConfig } = config;
-  const located = locate(workspace);
+  const { allowDomain = [], allowPrivate = [], protect = [], unprotect = [], sandboxConfig } = config;
+  const located = locate(config);
   const real = located.catch(() => undefined); // it is complained of by itself
-  const mounts = checkMounts(config.mount ?? []);
+  const mounts = checkMounts(config);
   const envFileText = real.then((place) => readConfiguredEnvFile(config, place));
   return [
     located,
@@ -88,8 +88,8 @@ function checksOf(config: Partial<Config>): Promise<unknown>[] {
   ];
 }
 
-async function locate(workspace: string): Promise<string> {
-  return await locateWorkspace(workspace, { cwd: process.cwd(), ...forbiddenPlaces() });
+async function locate(config: Partial<Config>): Promise<string> {
+  return await locateWorkspace(config.workspace ?? ".", { cwd: process.cwd(), ...forbiddenPlaces(config) });
 }
 
 /** Mounts that are refused already are not looked at. */
@@ -109,8 +109,9 @@ async function refuseReservedNames(envFileText: Promise<string | undefined>): Pr
   kernelEnvironment(mergeVariables(process.env, await envFileText.catch(() => undefined)));
 }
 
-function checkMounts(mounts: readonly string[]): Promise<Mount>[] {
-  return mounts.map(async (mount) => checkMount(parseMount(mount, process.cwd()), forbiddenPlaces()));
+function checkMounts(config: Partial<Config>): Promise<Mount>[] {
+  const { mount: mounts = [] } = config;
+  return mounts.map(async (mount) => checkMount(parseMount(mount, process.cwd()), forbiddenPlaces(config)));
 }
 
 /** Rejects with the problems of all checks, a line each: nobody wants to mend them one by one. */
@@ -130,7 +131,7 @@ async function refuseAllAtOnce(checks: readonly Promise<unknown>[]): Promise<voi
 }
 
 export function openConfiguredWorkspace(config: Config): Promise<Workspace> {
-  return openWorkspace(config.workspace, { cwd: process.cwd(), ...forbiddenPlaces() });
+  return openWorkspace(config.workspace, { cwd: process.cwd(), ...forbiddenPlaces(config) });
 }
 
 /** The users of the all-in-one image, unless its sandboxes are containers as elsewhere. */
@@ -180,14 +181,24 @@ async function chooseEnvFile(config: Partial<Config>, workspace: string | undefi
 }
 
 /** What no sandbox may see. */
-function forbiddenPlaces(): ForbiddenPlaces {
-  const endpoint = resolveEndpoint(process.env);
+function forbiddenPlaces(config: Partial<Config>): ForbiddenPlaces {
   const runtime = runtimeDirectory(process.env);
   return {
     home: homedir(),
     stateDir: stateDirectory(process.env),
     // The second is how they are called where the first is not set, or not usable.
     runDirs: [...(runtime === undefined ? [] : [runtime]), join(tmpdir(), "ipybox-")],
-    engineSocket: endpoint.type === "socket" ? endpoint.path : undefined,
+    engineSocket: engineSocket(config),
   };
+}
+
+/** Without containers, it is no matter if the engine's address is wrong. */
+function engineSocket({ sandbox = "docker" }: Partial<Config>): string | undefined {
+  try {
+    const endpoint = resolveEndpoint(process.env);
+    return endpoint.type === "socket" ? endpoint.path : undefined;
+  } catch (error) {
+    if (sandbox === "docker") throw error;
+    return undefined;
+  }
 }

@@ -51,8 +51,8 @@ const OPENS: Readonly<Record<string, readonly string[]>> = {
   "run directories": ["sandbox/link/run-directory.ts", "sandbox/link/socket-link.ts", "sandbox/link/socket.ts"],
   "files of our package": ["sandbox/docker/base-image.ts", "sandbox/kernel-sources.ts", "version.ts"],
   "what the user names or configures": [
-    ...["choose-engine.ts", "cli/run.ts", "config/load.ts", "config/servers-file.ts", "egress/host-http.ts"],
-    ...["egress/index-config.ts", "sandbox/engine-endpoint.ts"],
+    ...["cli/run.ts", "common/read-json.ts", "egress/host-http.ts", "egress/index-config.ts"],
+    "sandbox/engine-endpoint.ts",
   ],
   "facts of this machine": [
     ...["all-in-one.ts", "common/process-identity.ts", "config/initial-environment.ts", "sandbox/build-host.ts"],

@@ -1,7 +1,5 @@
-import { readFileSync } from "node:fs";
-import { resolve } from "node:path";
-
 import { messageOf, systemCodeOf } from "../common/errors.ts";
+import { readJsonFile } from "../common/read-json.ts";
 import { defaultConfigFile } from "./directories.ts";
 import { type Config, flagName, type Option, OPTION_NAMES, type OptionName, OPTIONS, variableName } from "./options.ts";
 import { findPathProblems } from "./paths.ts";
@@ -81,7 +79,7 @@ function readConfigFile(sources: ConfigSources, problems: string[]): Given {
 
 function readJson(path: string, options: { mayBeAbsent: boolean }, problems: string[]): unknown {
   try {
-    return JSON.parse(readFileSync(resolve(path), "utf8"));
+    return readJsonFile(path);
   } catch (error) {
     if (!(options.mayBeAbsent && systemCodeOf(error) === "ENOENT")) problems.push(`${path}: ${messageOf(error)}`);
     return undefined;

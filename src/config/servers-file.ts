@@ -1,10 +1,8 @@
-import { readFileSync } from "node:fs";
-import { resolve } from "node:path";
-
 import { z } from "zod";
 
 import { IpyboxError, messageOf } from "../common/errors.ts";
 import { describeIssues } from "../common/issues.ts";
+import { readJsonFile } from "../common/read-json.ts";
 
 const error = "must be an object";
 const serverParams = z.record(z.string(), z.unknown(), { error });
@@ -13,7 +11,7 @@ const fileShape = z.object({ mcpServers: z.record(z.string(), serverParams, { er
 /** The servers of a `--mcp-config` file by name, their parameters unchecked. Throws `invalid-configuration`. */
 export function readServersFile(path: string): ReadonlyMap<string, unknown> {
   try {
-    return new Map(Object.entries(fileShape.parse(JSON.parse(readFileSync(resolve(path), "utf8"))).mcpServers));
+    return new Map(Object.entries(fileShape.parse(readJsonFile(path)).mcpServers));
   } catch (error) {
     const reason = error instanceof z.ZodError ? describeIssues(error, "the file").join("; ") : messageOf(error);
     throw new IpyboxError("invalid-configuration", `--mcp-config ${path}: ${reason}`, {

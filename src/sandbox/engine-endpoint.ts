@@ -43,15 +43,16 @@ const SYSTEM_SOCKET = "/var/run/docker.sock";
  * @throws IpyboxError `invalid-configuration` for an address, a context or certificates that can't be used.
  */
 export function resolveEndpoint(
-  env: Environment,
+  variables: Environment,
   host: EngineHost = { platform: process.platform, home: homedir() },
 ): EngineEndpoint {
+  const env = withoutEmpty(variables);
   const configDirectory = env["DOCKER_CONFIG"] ?? join(host.home, ".docker");
   const address = env["DOCKER_HOST"];
-  if (address) return parseHost(address, () => tlsFromEnvironment(env, configDirectory));
+  if (address) return parseHost(address, host, () => tlsFromEnvironment(env, configDirectory));
 
   const context = env["DOCKER_CONTEXT"] ?? currentContext(configDirectory);
-  if (context && context !== "default") return contextEndpoint(configDirectory, context);
+  if (context && context !== "default") return contextEndpoint(configDirectory, context, host);
 
   const sockets = defaultSockets(env, host);
   const found = sockets.find(isUsable) ?? sockets.find((path) => existsSync(path)) ?? sockets[0];
@@ -70,6 +71,11 @@ export function defaultSockets(env: Environment, { platform, home }: EngineHost)
   return [SYSTEM_SOCKET, posix.join(home, ".docker/desktop/docker.sock"), ...ofUser, "/run/podman/podman.sock"];
 }
 
+/** The docker CLI takes an empty variable for one that is not set. */
+function withoutEmpty(variables: Environment): Environment {
+  return Object.fromEntries(Object.entries(variables).filter(([, value]) => value !== ""));
+}
+
 function isUsable(path: string): boolean {
   try {
     accessSync(path, constants.R_OK | constants.W_OK);
@@ -79,9 +85,10 @@ function isUsable(path: string): boolean {
   }
 }
 
-function parseHost(address: string, tls: () => TlsMaterial | undefined): EngineEndpoint {
+function parseHost(address: string, { platform }: EngineHost, tls: () => TlsMaterial | undefined): EngineEndpoint {
   if (address.startsWith("unix://")) return socketEndpoint(address.slice("unix://".length) || SYSTEM_SOCKET);
-  if (address.startsWith("npipe://")) return socketEndpoint(address.slice("npipe://".length) || WINDOWS_PIPE);
+  if (address.startsWith("npipe://") && platform === "win32")
+    return socketEndpoint(address.slice("npipe://".length) || WINDOWS_PIPE);
   const url = URL.canParse(address) ? new URL(address) : undefined;
   if (url?.hostname && ["tcp:", "http:", "https:"].includes(url.protocol)) {
     const material = tls() ?? (url.protocol === "https:" ? {} : undefined);
@@ -90,6 +97,12 @@ function parseHost(address: string, tls: () => TlsMaterial | undefined): EngineE
   }
   const ssh = url?.protocol === "ssh:" ? sshArguments(url) : undefined;
   if (ssh) return { type: "ssh", address, args: ssh };
+  if (address.startsWith("npipe://")) {
+    // In WSL, where Docker Desktop shares the contexts of Windows.
+    throw new IpyboxError("invalid-configuration", `The engine's address is a pipe of Windows: ${address}`, {
+      hint: "`docker context use default` here, or set DOCKER_HOST to unix:///path/to/docker.sock.",
+    });
+  }
   throw new IpyboxError("invalid-configuration", `The engine's address is of an unknown kind: ${address}`, {
     hint: "Set DOCKER_HOST to unix:///path/to/docker.sock, tcp://host:port or ssh://user@host.",
   });
@@ -146,13 +159,13 @@ function currentContext(configDirectory: string): string | undefined {
   }
 }
 
-function contextEndpoint(configDirectory: string, name: string): EngineEndpoint {
+function contextEndpoint(configDirectory: string, name: string, engineHost: EngineHost): EngineEndpoint {
   const id = createHash("sha256").update(name).digest("hex"); // how the docker CLI names a context's directory
   const tlsDirectory = join(configDirectory, "contexts", "tls", id, "docker");
   try {
     const text = readFileSync(join(configDirectory, "contexts", "meta", id, "meta.json"), "utf8");
     const host = contextSchema.parse(JSON.parse(text)).Endpoints.docker.Host;
-    return parseHost(host, () => (existsSync(tlsDirectory) ? readTls(tlsDirectory) : undefined));
+    return parseHost(host, engineHost, () => (existsSync(tlsDirectory) ? readTls(tlsDirectory) : undefined));
   } catch (cause) {
     if (cause instanceof IpyboxError) throw cause;
     throw new IpyboxError("invalid-configuration", `The docker context "${name}" can't be read`, {

@@ -1,6 +1,6 @@
 import { closeSync, constants, openSync, readlinkSync, realpathSync, type Stats } from "node:fs";
 import { lstat, mkdir, open, type FileHandle } from "node:fs/promises";
-import { join } from "node:path";
+import { join, sep } from "node:path";
 import { IpyboxError, systemCodeOf } from "../common/errors.ts";
 
 /**
@@ -80,7 +80,7 @@ export async function openFile(directory: Directory, name: string): Promise<{ fi
 
 /** Splits a relative path of ours; `..`, empty and absolute ones are bugs of the caller. */
 export function splitRelative(path: string): string[] {
-  const components = path.split("/");
+  const components = path.split(SEPARATOR);
   if (components.some((name) => name === "" || name === "." || name === ".." || name.includes("\0"))) {
     throw new Error(`not a path beneath the workspace: ${path}`);
   }
@@ -132,6 +132,7 @@ function toDirectory(handle: FileHandle, path: string): Directory {
   };
 }
 
+const SEPARATOR = sep === "/" ? "/" : /[\\/]/;
 const HAS_DESCRIPTOR_PATHS = process.platform === "linux";
 const DIRECTORY_FLAGS = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 /** With O_PATH, which Node has no name for, no right to read the directory is needed. */

@@ -29,9 +29,9 @@ export async function refuseDangerousDirectory(
 }
 
 async function dangerOf(path: string, places: ForbiddenPlaces): Promise<string | undefined> {
-  if (path === "/") return "it is the whole file system";
+  if (WHOLE_FILE_SYSTEM.test(path)) return "it is the whole file system";
   if (path === (await resolveExisting(places.home))) return "it is the home directory";
-  if (SYSTEM_DIRECTORIES.has(path) || SYSTEM_PATTERN.test(path)) return "it is a system directory";
+  if (isSystemDirectory(path)) return "it is a system directory";
   const secrets: [string, string][] = [
     ["ipybox's state", places.stateDir],
     ...places.runDirs.map((place): [string, string] => ["ipybox's sockets", place]),
@@ -44,6 +44,11 @@ async function dangerOf(path: string, places: ForbiddenPlaces): Promise<string |
     if (place !== places.engineSocket && isWithin(path, real)) return `it lies in the directory of ${what}`;
   }
   return undefined;
+}
+
+/** Whether a directory is one of the system's, whichever system that is. */
+export function isSystemDirectory(path: string): boolean {
+  return SYSTEM_DIRECTORIES.has(path) || SYSTEM_PATTERN.test(path) || WINDOWS_SYSTEM_PATTERN.test(path);
 }
 
 /** Whether `path` is `directory` or lies in it; both absolute and without links. */
@@ -61,6 +66,12 @@ async function resolveExisting(path: string): Promise<string> {
   }
   return path;
 }
+
+/** Of Windows a drive. */
+const WHOLE_FILE_SYSTEM = /^(?:\/|[a-z]:\\)$/i;
+
+/** On whichever drive; nothing below the first three is a project. */
+const WINDOWS_SYSTEM_PATTERN = /^[a-z]:\\(?:(?:windows|program files(?: \(x86\))?|programdata)(?:\\|$)|users$)/i;
 
 // /lib is /usr/lib on most systems; nothing below /proc and /sys is a project.
 const SYSTEM_PATTERN = /^(\/usr)?\/(bin|sbin|lib[^/]*)$|^\/(proc|sys)\//;

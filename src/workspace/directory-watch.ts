@@ -1,4 +1,5 @@
 import { type FSWatcher, watch } from "node:fs";
+import { sep } from "node:path";
 import { systemCodeOf } from "../common/errors.ts";
 import { withDirectory } from "./beneath.ts";
 
@@ -60,7 +61,7 @@ export class DirectoryWatch implements Disposable {
   /** Lets go of `path` and of everything below it. */
   remove(path: string): void {
     for (const [watched, watcher] of this.#watchers) {
-      if (watched === path || watched.startsWith(`${path}/`)) this.#forget(watched, watcher);
+      if (watched === path || watched.startsWith(path + sep)) this.#forget(watched, watcher);
     }
   }
 

@@ -19,13 +19,15 @@ export async function readEnvFile(path: string, workspace: string | undefined): 
     // One byte more than allowed tells a file that grows from one that fits.
     const { bytesRead, buffer } = await file.read(Buffer.alloc(MAX_BYTES + 1), 0, MAX_BYTES + 1, 0);
     if (bytesRead > MAX_BYTES) throw new Error("it is larger than 1 MiB");
-    return buffer.toString("utf8", 0, bytesRead);
+    const content = buffer.subarray(0, bytesRead);
+    if (content.includes(0)) throw new Error("it is no UTF-8 text"); // but UTF-16, as PowerShell writes it
+    return content.toString("utf8");
   } catch (error) {
     if (systemCodeOf(error) === "ENOENT") return undefined;
     const isOfWrongKind = error instanceof IpyboxError || systemCodeOf(error) === "ELOOP";
     const reason = isOfWrongKind ? "it is a link or no regular file" : messageOf(error);
     throw new IpyboxError("invalid-configuration", `The env file ${path} can't be used: ${reason}`, {
-      hint: "Make it a plain file, or name another one with --env-file",
+      hint: "Make it a plain file of UTF-8 text, or name another one with --env-file",
       cause: error,
     });
   }

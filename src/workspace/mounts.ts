@@ -16,7 +16,7 @@ export interface Mount {
  */
 export function parseMount(text: string, cwd: string, platform: NodeJS.Platform = process.platform): Mount {
   const paths = platform === "win32" ? win32 : posix;
-  const drive = platform === "win32" ? (/^[A-Za-z]:(?=[\\/])/.exec(text)?.[0] ?? "") : "";
+  const drive = platform === "win32" ? (/^(?:[\\/]{2}\?[\\/])?[A-Za-z]:(?=[\\/])/.exec(text)?.[0] ?? "") : "";
   const parts = text.slice(drive.length).split(":");
   const mode = parts.length > 1 && (parts.at(-1) === "rw" || parts.at(-1) === "ro") ? parts.pop() : "ro";
   const [source = "", target, ...rest] = parts;

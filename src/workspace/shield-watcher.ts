@@ -193,7 +193,7 @@ export class ShieldWatcher implements Disposable {
   /** The outermost protected name that a path has or lies below. */
   #protectedRootOf(path: string): string | undefined {
     let prefix = this.#rules.workspace;
-    for (const name of relative(this.#rules.workspace, path).split("/")) {
+    for (const name of relative(this.#rules.workspace, path).split(sep)) {
       prefix = join(prefix, name);
       if (this.#rules.protects(prefix)) return prefix;
     }
@@ -213,7 +213,7 @@ export class ShieldWatcher implements Disposable {
 }
 
 function isAtOrBelow(path: string, place: string): boolean {
-  return path === place || path.startsWith(`${place}/`);
+  return path === place || path.startsWith(place + sep);
 }
 
 function look(path: string): BigIntStats | undefined {

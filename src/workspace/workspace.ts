@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { lstat, mkdir, realpath, stat } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve, sep } from "node:path";
 import { IpyboxError, messageOf } from "../common/errors.ts";
 import { refuseDangerousDirectory, type ForbiddenPlaces } from "./dangerous-directories.ts";
 
@@ -34,6 +34,7 @@ export async function openWorkspace(path: string, options: OpenWorkspaceOptions)
 
 /** The real path of the directory to share, which may have to be made yet. Rejects as {@link openWorkspace} does. */
 export async function locateWorkspace(path: string, options: OpenWorkspaceOptions): Promise<string> {
+  refuseForeignPath(path);
   const requested = resolve(options.cwd, path);
   const info = await lstat(requested).catch(() => undefined);
   const real = await orRefuse(requested, () => (info ? realpath(requested) : realPathToBe(requested)));
@@ -49,6 +50,14 @@ export async function locateWorkspace(path: string, options: OpenWorkspaceOption
 /** The key of a workspace by its real path. */
 export function workspaceKey(realPath: string): string {
   return createHash("sha256").update(realPath).digest("hex").slice(0, 16);
+}
+
+/** Elsewhere it would be the name of a directory to be made here. Shells may have taken its backslashes away. */
+function refuseForeignPath(path: string): void {
+  if (sep !== "/" || !/^(?:[A-Za-z]:|\\\\)/.test(path)) return;
+  throw new IpyboxError("invalid-workspace", `The workspace ${path} is a path of Windows`, {
+    hint: "In WSL, give it as WSL knows it: `wslpath 'C:\\Users\\me\\project'`",
+  });
 }
 
 async function realPathToBe(path: string): Promise<string> {

@@ -16,7 +16,11 @@ const CONTAINERS = ["shields", "lifecycle"].map((name) => `e2e/${name}`);
 /** Ten thousand cells and hundreds of megabytes: for engines and links that pass output on in another way. */
 const OUTPUT = "e2e/output";
 const ROWS = [
-  { name: "docker, socket link", tests: [CONTRACT[0], ...SESSIONS, ...CONTAINERS, OUTPUT], env: { IPYBOX_LINK: "socket" } },
+  {
+    name: "docker, socket link",
+    tests: [CONTRACT[0], ...SESSIONS, ...CONTAINERS, OUTPUT],
+    env: { IPYBOX_LINK: "socket" },
+  },
   { name: "docker, exec link", tests: [CONTRACT[1], ...SESSIONS, ...CONTAINERS, OUTPUT], env: { IPYBOX_LINK: "exec" } },
   { name: "podman", tests: [...CONTRACT, ...SESSIONS, ...CONTAINERS], start: startPodman },
   { name: "podman, rootless", tests: [...CONTRACT, ...SESSIONS, ...CONTAINERS], start: startRootlessPodman },

@@ -62,6 +62,14 @@ test("names of variables in the env file are checked as those of the environment
   expect(await findGroundProblems({ workspace: directory, envFile: join(directory, "x.env") })).toEqual(problems);
 });
 
+test("the engine's address is no matter where cells run without containers", async () => {
+  vi.stubEnv("DOCKER_HOST", "pigeon://loft");
+  const problems = (sandbox: "docker" | "srt" | "none") => findGroundProblems({ workspace: directory, sandbox });
+  expect(await problems("docker")).toEqual(["The engine's address is of an unknown kind: pigeon://loft"]);
+  expect(await problems("srt")).toEqual([]);
+  expect(await problems("none")).toEqual([]);
+});
+
 test("an env file may lie in a directory that a link names", async () => {
   mkdirSync(join(directory, "secrets"));
   symlinkSync("secrets", join(directory, "link"));

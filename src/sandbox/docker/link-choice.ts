@@ -36,7 +36,7 @@ export class LinkChoice {
     const failures: LinkFailure[] = [];
     for (const link of this.#candidates(remembered)) {
       try {
-        const started = await attempt(link);
+        const started = await attempt(failingAsSuch(link));
         if (setting === "auto" && link.name !== remembered) await note.write(link.name);
         return started;
       } catch (error) {
@@ -53,4 +53,12 @@ export class LinkChoice {
     if (setting !== "auto") return links.filter(({ name }) => name === setting);
     return [...links].sort((a, b) => Number(b.name === remembered) - Number(a.name === remembered));
   }
+}
+
+/** One that this host can't even open (Windows has no unix sockets for Node) is no better than one that leads nowhere. */
+function failingAsSuch(link: Link): Link {
+  const fail = (error: unknown): never => {
+    throw new LinkFailure(error);
+  };
+  return { name: link.name, open: (place, services) => link.open(place, services).catch(fail) };
 }

@@ -96,7 +96,12 @@ async function chooseBase(base: string | undefined): Promise<string> {
       if (base !== undefined) throw error; // a stale XDG_RUNTIME_DIR is no reason to fail, a wrong option is
     }
   }
-  return Buffer.byteLength(tmpdir()) <= MAX_ROOT_BYTES ? tmpdir() : "/tmp";
+  return temporaryBase(tmpdir(), process.platform);
+}
+
+/** Where temporary directories have long paths (macOS), `/tmp`. On Windows there is none, and no socket either. */
+export function temporaryBase(usual: string, platform: NodeJS.Platform): string {
+  return platform === "win32" || Buffer.byteLength(usual) <= MAX_ROOT_BYTES ? usual : "/tmp";
 }
 
 /**

@@ -1,5 +1,5 @@
 import { realpath } from "node:fs/promises";
-import { join, relative } from "node:path";
+import { join, relative, sep } from "node:path";
 import type { CopyRules } from "./copy-rules.ts";
 import type { HostEntry, HostTree } from "./host-tree.ts";
 
@@ -49,7 +49,7 @@ function without<T>(paths: ReadonlySet<string>, entries: Map<string, T>): Readon
 /** A masked name that is a link masks the file that it leads to. */
 async function targetOf(workspace: string, path: string): Promise<string> {
   const target = await realpath(join(workspace, path)).catch(() => workspace);
-  return relative(workspace, target);
+  return relative(workspace, target).replaceAll(sep, "/");
 }
 
 async function isOutward(tree: HostTree, rules: CopyRules, path: string): Promise<boolean> {

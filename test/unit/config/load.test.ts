@@ -63,6 +63,11 @@ describe("loadConfig", () => {
     });
   });
 
+  test("takes a file that an editor of Windows wrote", () => {
+    const path = configFile(`\uFEFF${JSON.stringify({ memory: "1g" })}\r\n`);
+    expect(loadConfig({ flags: {}, env: env(), configFile: path }).config).toMatchObject({ memory: 2 ** 30 });
+  });
+
   test("lists every problem of every source at once", () => {
     const path = configFile({ colour: "blue", cpus: "many" });
     const { problems } = loadConfig({

@@ -14,6 +14,12 @@ describe("mergeVariables", () => {
     expect(mergeVariables({ A: "process" }, "A=file\nB=file").get("B")).toEqual({ value: "file", fromEnvFile: true });
   });
 
+  test("reads a file that an editor of Windows wrote", () => {
+    const file = '\uFEFFA=1\r\nB="two words"\r\nC=${A}${B}\r\n';
+    const values = [...mergeVariables({}, file)].map(([name, { value }]) => [name, value]);
+    expect(Object.fromEntries(values)).toEqual({ A: "1", B: "two words", C: "1two words" });
+  });
+
   test("expands ${X} of the file from the file", () => {
     expect(valueOf({}, "HOST=example.org\nURL=https://${HOST}/${MISSING:-v1}", "URL")).toBe("https://example.org/v1");
   });

@@ -20,7 +20,6 @@ afterAll(() => rm(config, { recursive: true }));
 describe("the engine's address", () => {
   it.each([
     ["unix:///run/x.sock", { type: "socket", path: "/run/x.sock" }],
-    ["npipe:////./pipe/docker_engine", { type: "socket", path: "//./pipe/docker_engine" }],
     ["tcp://build.example:4000", { type: "tcp", host: "build.example", port: 4000 }],
     ["tcp://build.example", { type: "tcp", host: "build.example", port: 2375 }],
     ["tcp://[::1]:2375", { type: "tcp", host: "::1", port: 2375 }],
@@ -76,6 +75,29 @@ describe("the engine's address", () => {
       address: "npipe:////./pipe/docker_engine",
       path: "//./pipe/docker_engine",
     });
+  });
+
+  it.each([
+    ["npipe:////./pipe/dockerDesktopLinuxEngine", "//./pipe/dockerDesktopLinuxEngine"],
+    ["npipe://\\\\.\\pipe\\docker_engine", "\\\\.\\pipe\\docker_engine"],
+    ["npipe://", "//./pipe/docker_engine"],
+  ])("is the pipe %s on Windows alone", (address, path) => {
+    const env = { DOCKER_HOST: address };
+    const found = resolveEndpoint(env, { platform: "win32", home: "C:\\Users\\ann" });
+    expect(found).toEqual({ type: "socket", address: `npipe://${path}`, path });
+    // WSL is Linux, and may have the docker contexts of its Windows.
+    const there = { platform: "linux", home: "/home/ann" } as const;
+    expect(() => resolveEndpoint(env, there)).toThrow("pipe of Windows");
+  });
+
+  it("is where it would be without variables that are empty", () => {
+    const env = { DOCKER_CONFIG: config, DOCKER_CONTEXT: "colima" };
+    const expected = resolveEndpoint(env);
+    expect(resolveEndpoint({ ...env, DOCKER_HOST: "" })).toEqual(expected);
+    const address = { DOCKER_HOST: "tcp://build.example", DOCKER_TLS_VERIFY: "1", DOCKER_CONFIG: config };
+    expect(resolveEndpoint({ ...address, DOCKER_CERT_PATH: "" })).toEqual(resolveEndpoint(address));
+    const home = { platform: "linux", home: "/home/ann" } as const;
+    expect(resolveEndpoint({ DOCKER_CONFIG: "", DOCKER_CONTEXT: "" }, home)).toEqual(resolveEndpoint({}, home));
   });
 
   it("has TLS with the certificates beside the configuration unless DOCKER_CERT_PATH names others", async () => {

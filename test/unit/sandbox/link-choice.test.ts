@@ -14,6 +14,8 @@ beforeEach(async () => {
 afterEach(() => rm(stateDir, { recursive: true }));
 
 const link = (name: LinkName): Link => ({ name, open: () => Promise.reject(new Error("not opened here")) });
+const PLACE = { runDirectory: "/none", owner: { uid: 0, gid: 0 }, logger: silentLogger };
+const SERVICES = { gateway: () => undefined, tools: () => undefined };
 const choose = (setting: LinkName | "auto", key = "unix:///engine") => {
   const note = new EngineNote({ stateDir, kind: "links", key, logger: silentLogger });
   return new LinkChoice({ setting, links: [link("socket"), link("exec")], note, logger: silentLogger });
@@ -56,6 +58,15 @@ describe("which link a sandbox gets", () => {
   it("is none when none works: the first failure is told", async () => {
     await expect(startOver(choose("auto"))).rejects.toThrow("no socket");
     expect(await readdir(stateDir)).toEqual([]);
+  });
+
+  it("is another one where the first can't even be opened on this host", async () => {
+    const tried: LinkName[] = [];
+    await choose("auto").start(async (given) => {
+      tried.push(given.name);
+      if (given.name === "socket") await given.open(PLACE, SERVICES);
+    });
+    expect(tried).toEqual(["socket", "exec"]);
   });
 
   it("is not looked for any further when something else fails", async () => {

@@ -155,6 +155,16 @@ describe("a glob", () => {
   ])("%s on %s: %s", (glob, path, matches) => {
     expect(matchesGlob(glob, path)).toBe(matches);
   });
+
+  it.each([
+    ["*.pem", "a\\b\\c.pem", true],
+    ["a/*.pem", "a\\c.pem", true],
+    ["a\\*.pem", "a\\c.pem", true],
+    ["a\\*.pem", "a\\b\\c.pem", false],
+    [".\\secret\\", "secret", true],
+  ])("%s on %s of Windows: %s", (glob, path, matches) => {
+    expect(matchesGlob(glob, path, "\\")).toBe(matches);
+  });
 });
 
 describe("the placeholder for .env", () => {

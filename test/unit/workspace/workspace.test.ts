@@ -1,7 +1,8 @@
-import { mkdir, mkdtemp, realpath, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, realpath, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { isSystemDirectory } from "../../../src/workspace/dangerous-directories.ts";
 import { judgeDiskSpace, readDiskSpace } from "../../../src/workspace/disk-space.ts";
 import { readEnvFile } from "../../../src/workspace/env-file.ts";
 import { checkMount, parseMount, refuseReplaceableSources } from "../../../src/workspace/mounts.ts";
@@ -51,6 +52,31 @@ describe("a workspace", () => {
 
   it.each(["/", "/etc", "/usr", "/var", "/tmp", "/root", "/proc", "/lib"])("is never %s", async (path) => {
     await expect(open(path)).rejects.toMatchObject({ code: "invalid-workspace" });
+  });
+
+  it.each(["C:\\Users\\ann", "c:/Users/ann", "C:Usersann", "\\\\wsl$\\Debian\\home"])(
+    "is never made for a path of Windows, %s",
+    async (path) => {
+      await expect(open(path)).rejects.toMatchObject({
+        code: "invalid-workspace",
+        hint: expect.stringContaining("wslpath") as string,
+      });
+      expect(await readdir(root)).toEqual([]);
+    },
+  );
+
+  it.each([
+    ["C:\\Windows", true],
+    ["d:\\windows\\System32", true],
+    ["C:\\Program Files (x86)\\x", true],
+    ["C:\\ProgramData", true],
+    ["C:\\Users", true],
+    ["C:\\Users\\ann\\project", false],
+    ["C:\\WindowsApps", false],
+    ["/private/etc", true],
+    ["/Users/ann/project", false],
+  ])("%s is one of the system's on Windows or macOS: %s", (path, expected) => {
+    expect(isSystemDirectory(path)).toBe(expected);
   });
 
   it("is never the home directory, nor what contains or is state, sockets or the engine's socket", async () => {
@@ -109,6 +135,11 @@ describe("a mount", () => {
   it.each([
     ["C:\\data:/data", { source: "C:\\data", target: "/data", readOnly: true }],
     ["c:/data/x:/data:rw", { source: "c:\\data\\x", target: "/data", readOnly: false }],
+    ["\\\\?\\C:\\data:/data", { source: "\\\\?\\C:\\data", target: "/data", readOnly: true }],
+    [
+      "\\\\wsl.localhost\\Debian\\srv:/data:rw",
+      { source: "\\\\wsl.localhost\\Debian\\srv", target: "/data", readOnly: false },
+    ],
     ["..\\data:/data", { source: "C:\\Users\\data", target: "/data", readOnly: true }],
   ])("%j on Windows", (text, mount) => {
     expect(parseMount(text, "C:\\Users\\ann", "win32")).toEqual(mount);
@@ -165,6 +196,14 @@ describe("an env file", () => {
   it("may be absent", async () => {
     expect(await read(join(root, "none"))).toBeUndefined();
     expect(await read(join(root, "workspace/none/.env"))).toBeUndefined();
+  });
+
+  it("that PowerShell wrote as UTF-16 is refused, not read as one without variables", async () => {
+    await writeFile(join(root, "outside.env"), Buffer.from("\uFEFFA=1\r\n", "utf16le"));
+    await expect(read(join(root, "outside.env"))).rejects.toMatchObject({
+      code: "invalid-configuration",
+      message: expect.stringContaining("no UTF-8 text") as string,
+    });
   });
 
   it("that is a link, a directory, a device or too large is refused at once", async () => {
