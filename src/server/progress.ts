@@ -2,6 +2,8 @@ import { stripControls } from "../common/logger.ts";
 import { formatDuration } from "../common/time.ts";
 
 const MIN_INTERVAL_MS = 100;
+/** For the rest of a line: Python's `print` writes the text and its newline one after the other. */
+const LINE_REST_MS = 20;
 const HEARTBEAT_MS = 5_000;
 const MAX_BURST_CHARS = 2_000;
 
@@ -59,9 +61,19 @@ export class ProgressReporter implements Disposable {
   }
 
   #flushInTime(): void {
-    const waitMs = this.#lastSentAt + MIN_INTERVAL_MS - Date.now();
+    const isWhole = this.#pending === "" || this.#pending.endsWith("\n");
+    const waitMs = Math.max(this.#lastSentAt + MIN_INTERVAL_MS - Date.now(), isWhole ? 0 : LINE_REST_MS);
     if (waitMs <= 0) this.#flush();
-    else this.#flushTimer ??= setTimeout(() => this.#flush(), waitMs);
+    else this.#flushTimer ??= setTimeout(() => this.#flushLines(), waitMs);
+  }
+
+  /** A line that has begun behind whole ones is left for the next message. */
+  #flushLines(): void {
+    const end = this.#pending.lastIndexOf("\n") + 1;
+    const begun = end === 0 ? "" : this.#pending.slice(end);
+    this.#pending = this.#pending.slice(0, this.#pending.length - begun.length);
+    this.#flush();
+    if (begun !== "") this.text(begun);
   }
 
   #flush(): void {
