@@ -92,7 +92,7 @@ class CapturedStream(OutStream):
     def _write_in_child(self, text: str, whole_lines: bool = True) -> None:
         self._child_line += text
         end = self._child_line.rfind("\n") + 1 if whole_lines else len(self._child_line)
-        data, self._child_line = self._child_line[:end].encode(errors="replace"), self._child_line[end:]
+        data, self._child_line = self._child_line[:end].encode(errors="backslashreplace"), self._child_line[end:]
         while data:
             data = data[os.write(self.fileno(), data) :]
 

@@ -56,10 +56,11 @@ class FrameWriter:
         parent_id = parent.encode()[:_MAX_ID_BYTES]
         head = bytes([len(parent_id)]) + parent_id
         bytes_left = _MAX_PAYLOAD_BYTES - len(head)
-        step = bytes_left if text.isascii() else bytes_left // 4
+        step = bytes_left if text.isascii() else bytes_left // len(r"\ud800")
         kind = STREAMS.index(stream)
         for start in range(0, len(text), step):
-            data = text[start : start + step].encode(errors="surrogatepass")
+            # Half a surrogate pair has no bytes in UTF-8. It is shown as `repr` shows it.
+            data = text[start : start + step].encode(errors="backslashreplace")
             self._write(kind, 0, head + data)
 
     def write_message(self, message: Sequence[Any]) -> None:
@@ -149,7 +150,7 @@ class FrameReader:
 
 def _to_text(source: tuple[int, bytes], texts: Iterable[bytes]) -> Text:
     kind, parent = source
-    return Text(STREAMS[kind], parent.decode(), b"".join(texts).decode(errors="surrogatepass"))
+    return Text(STREAMS[kind], parent.decode(), b"".join(texts).decode())
 
 
 def pack_message(message: Sequence[Any]) -> bytes:

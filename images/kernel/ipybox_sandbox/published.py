@@ -117,7 +117,7 @@ class PublishedOutput:
         """With the text itself behind the content: as JSON it would cost the gateway more than all the rest."""
         header = self._session.msg_header("stream")
         parts = map(pack_json, (header, {"msg_id": text.parent}, {}, {"name": text.stream}))
-        return [DELIM, b"", *parts, text.text.encode(errors="surrogatepass")]
+        return [DELIM, b"", *parts, text.text.encode()]
 
     def _close(self) -> None:
         if self._is_open:

@@ -250,5 +250,5 @@ def _unpack(payload: bytes) -> dict[str, Any]:
     parts = [payload[start:end] for start, end in itertools.pairwise(offsets)]
     header, parent, content = (json.loads(parts[index]) for index in (1, 2, 4))
     if header["msg_type"] == "stream":
-        content["text"] = parts[5].decode(errors="surrogatepass")
+        content["text"] = parts[5].decode()
     return {"kind": header["msg_type"], "parent": parent.get("msg_id"), "content": content}

@@ -97,8 +97,10 @@ def test_nothing_of_what_was_shown_is_kept(kernel: KernelSocket) -> None:
     assert int(kernel.execute(peak).text) - before < 20_000
 
 
-def test_half_a_surrogate_pair_is_no_hindrance(kernel: KernelSocket) -> None:
-    assert kernel.execute("print('a\\ud800b')").text == "a\ud800b\n"
+def test_half_a_surrogate_pair_is_printed_as_its_escape(kernel: KernelSocket) -> None:
+    assert kernel.execute("print('a\\ud800b')").text == "a\\ud800b\n"
+    in_child = "import os\nif os.fork() == 0:\n    print('a\\ud800b')\n    os._exit(0)\nos.wait()[1]"
+    assert kernel.execute(in_child).text == "a\\ud800b\n0"
     assert kernel.execute("raise ValueError('\\ud800')").text.endswith("ValueError: \ud800")
 
 

@@ -53,7 +53,7 @@ def test_messages_and_text_of_several_threads_arrive_whole_and_in_the_order_of_e
             pipe.writer.write_message(message)
 
     items = pipe.read_all(*(threading.Thread(target=write, args=(stream,)) for stream in ("stdout", "stderr")))
-    expected = "".join(f"{number} ä\ud800" + "y" * 5_000 + "\n" for number in range(50))
+    expected = "".join(f"{number} ä\\ud800" + "y" * 5_000 + "\n" for number in range(50))
     for stream in ("stdout", "stderr"):
         texts = [item for item in items if isinstance(item, Text) and item.stream == stream]
         assert "".join(item.text for item in texts) == expected
