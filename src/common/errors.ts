@@ -7,7 +7,8 @@ export const ERROR_CODES = {
   "engine-unreachable": "The container engine does not answer",
   "engine-error": "The container engine refused a request",
   "confinement-unavailable": "sandbox-runtime or what it needs is not installed, or does not work here",
-  "image-building": "The kernel image is still being built; call again",
+  "image-building":
+    "The kernel image, or the Python environment of an engine without containers, is still being built; call again",
   "image-build-failed": "The kernel image could not be built",
   "environment-build-failed": "The Python environment of an engine without containers could not be made",
   "sandbox-start-failed": "The sandbox did not become ready",

@@ -11,7 +11,7 @@ export interface EngineOptions extends KernelBuildOptions {
 
 /** What operators ask of an engine (`ipybox build`, `ps`, `prune`, `doctor`); sessions need none of it. */
 export interface AdministeredEngine extends SandboxEngine {
-  /** Like {@link SandboxEngine.prepare}; resolves to the tag of the kernel image. */
+  /** Like {@link SandboxEngine.prepare}; resolves to the tag of the kernel image, or the environment's directory. */
   buildImage(options: PrepareOptions): Promise<string>;
   /** Every sandbox of this engine, whoever owns it, oldest first. */
   listSandboxes(): Promise<readonly SandboxListing[]>;

@@ -5,8 +5,9 @@ import type { Duplex } from "node:stream";
  * a pod all fit. An engine owns both ends of both wires: {@link Sandbox.connectGateway} and `onBridgeConnection`.
  */
 export interface SandboxEngine extends AsyncDisposable {
-  readonly name: string;
-  /** Makes ready what every launch needs (the kernel image). Idempotent; concurrent calls share one preparation. */
+  /** What every launch needs and {@link prepare} makes, in words for people. */
+  readonly foundation: "kernel image" | "Python environment";
+  /** Makes the foundation where it is missing. Idempotent; concurrent calls share one preparation. */
   prepare(options: PrepareOptions): Promise<void>;
   /** Starts a sandbox. Resolves when its gateway has dialled in; a failed launch leaves nothing behind. */
   launch(spec: SandboxSpec, options: LaunchOptions): Promise<Sandbox>;

@@ -130,6 +130,7 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
     logger,
   });
   const session = new Session({
+    foundation: engine.foundation,
     prepare: ({ signal, onStep }) => engine.prepare({ signal, onProgress: (step) => onStep(describeStep(step)) }),
     openSandbox: (wishes) =>
       openUnbreached({

@@ -12,13 +12,16 @@ export interface WaitOptions {
 }
 
 interface Opening {
+  readonly foundation: string;
   readonly image: Promise<void>;
   readonly sandbox: Promise<LiveSandbox>;
   readonly listeners: Set<(step: string) => void>;
 }
 
 export interface KeeperOptions {
-  /** Makes the image ready; `onStep` tells people how far it is. */
+  /** What `prepare` makes, for people. */
+  readonly foundation: string;
+  /** Makes it ready; `onStep` tells people how far it is. */
   readonly prepare: (options: { signal: AbortSignal; onStep: (step: string) => void }) => Promise<void>;
   readonly open: (signal: AbortSignal) => Promise<LiveSandbox>;
   readonly logger: Logger;
@@ -89,7 +92,7 @@ export class SandboxKeeper implements AsyncDisposable {
     const image = this.#prepare((step) => tell(listeners, step));
     const sandbox = this.#openOn(image);
     sandbox.catch(() => undefined); // those who wait for it hear of it
-    this.#opening = { image, sandbox, listeners };
+    this.#opening = { foundation: this.#options.foundation, image, sandbox, listeners };
     return this.#opening;
   }
 
@@ -111,7 +114,10 @@ export class SandboxKeeper implements AsyncDisposable {
   }
 }
 
-async function imageOf({ image, listeners }: Opening, { signal, patient, onStep }: WaitOptions): Promise<void> {
+async function imageOf(
+  { foundation, image, listeners }: Opening,
+  { signal, patient, onStep }: WaitOptions,
+): Promise<void> {
   const made = image.then(() => true);
   listeners.add(onStep);
   try {
@@ -119,7 +125,7 @@ async function imageOf({ image, listeners }: Opening, { signal, patient, onStep 
   } finally {
     listeners.delete(onStep);
   }
-  throw new IpyboxError("image-building", "the kernel image is still being built", {
+  throw new IpyboxError("image-building", `the ${foundation} is still being built`, {
     hint: "Call again in a minute; this happens once. `ipybox build` shows its progress.",
   });
 }

@@ -25,6 +25,8 @@ import { SandboxKeeper, type WaitOptions } from "./sandbox-keeper.ts";
 export type { Elicit, ElicitationAnswer, ElicitationRequest } from "../broker/elicitation.ts";
 
 export interface SessionOptions {
+  /** What `prepare` makes, for people. */
+  readonly foundation: string;
   readonly prepare: (options: { signal: AbortSignal; onStep: (step: string) => void }) => Promise<void>;
   readonly openSandbox: (options: {
     signal: AbortSignal;
@@ -93,6 +95,7 @@ export class Session implements AsyncDisposable {
       },
     });
     this.#keeper = new SandboxKeeper({
+      foundation: options.foundation,
       prepare: options.prepare,
       open: (signal) =>
         options.openSandbox({

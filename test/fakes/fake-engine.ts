@@ -28,7 +28,7 @@ export interface FakeEngineOptions {
 
 /** An engine without containers: each sandbox is a pair of stream ends for every connection. Keeps the engine contract. */
 export class FakeEngine implements SandboxEngine {
-  readonly name = "fake";
+  readonly foundation = "kernel image";
   /** Everything launched so far, ended or not. */
   readonly sandboxes: FakeSandbox[] = [];
   readonly #options: FakeEngineOptions;

@@ -50,7 +50,7 @@ export interface DockerEngineOptions extends EngineOptions, KernelImageOptions {
 
 /** Sandboxes in containers of a Docker Engine. */
 export class DockerEngine implements AdministeredEngine {
-  readonly name = "docker";
+  readonly foundation = "kernel image";
   readonly #options: DockerEngineOptions;
   readonly #client: DockerClient;
   readonly #runRoot: RunRoot;

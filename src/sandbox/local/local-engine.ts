@@ -55,7 +55,7 @@ const MAX_RUNTIME_DIR_BYTES = 24;
 
 /** Sandboxes that are processes of this host, behind the walls of a confinement if there is one. */
 export class LocalEngine implements AdministeredEngine {
-  readonly name: string;
+  readonly foundation = "Python environment";
   readonly #confinement: Confinement;
   readonly #options: LocalEngineOptions;
   readonly #user: SandboxUser;
@@ -67,7 +67,6 @@ export class LocalEngine implements AdministeredEngine {
 
   constructor(options: LocalEngineOptions) {
     this.#confinement = options.confinement ?? NO_CONFINEMENT;
-    this.name = this.#confinement.engine;
     this.#options = options;
     this.#user = options.user ?? { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
     this.#installer = options.installer ?? this.#user;

@@ -10,6 +10,7 @@ describe("while the image is built", () => {
   const closed = new Error("closed before it was built");
   const keeperOfSlowBuild = () =>
     new SandboxKeeper({
+      foundation: "Python environment",
       prepare: ({ signal, onStep }) =>
         new Promise((_resolve, reject) => {
           signal.addEventListener("abort", () => reject(closed));
@@ -23,7 +24,10 @@ describe("while the image is built", () => {
     await using keeper = keeperOfSlowBuild();
     const settled = vi.fn();
     const call = keeper.get({ signal: new AbortController().signal, patient: false, onStep: () => undefined });
-    const answer = expect(call.finally(settled)).rejects.toMatchObject({ code: "image-building" });
+    const answer = expect(call.finally(settled)).rejects.toMatchObject({
+      code: "image-building",
+      message: "the Python environment is still being built",
+    });
     await vi.advanceTimersByTimeAsync(44_900);
     expect(settled).not.toHaveBeenCalled();
     await vi.advanceTimersByTimeAsync(200);
