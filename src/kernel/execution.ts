@@ -7,6 +7,8 @@ export type DeathCause =
   | { readonly type: "exit"; readonly code: number }
   | { readonly type: "signal"; readonly signal: string }
   | { readonly type: "out-of-memory" }
+  /** It sent more in one message than is taken in. */
+  | { readonly type: "output-limit" }
   | { readonly type: "sandbox-end" }
   | { readonly type: "unknown" };
 

@@ -14,8 +14,11 @@ const FORGET_TIMEOUT_MS = 1_500;
 const FENCE_DELAY_MS = 250;
 /** The news of a kernel's end and the end of its connection travel on two streams: how long one waits for the other. */
 const OTHER_NEWS_MS = 750;
-/** The gateway takes leave of a connection. One that just ends has gone with its sandbox, whose end the engine reports. */
-const SANDBOX_NEWS_MS = 3000;
+/**
+ * The gateway takes leave of a connection. One that just ends has gone with its sandbox, whose end the engine reports,
+ * with the cause: in time for an answer within 2 s, or it is not waited for.
+ */
+const SANDBOX_NEWS_MS = 1_750;
 const NO_LEAVE_TAKEN = 1006; // RFC 6455, 7.4.1
 
 /** A running kernel and our WebSocket to it. It runs one cell at a time; the caller queues. */
@@ -107,7 +110,7 @@ export class KernelConnection {
   announceExit(cause: DeathCause): void {
     this.#cause ??= cause;
     if (this.#closed) this.markDead(cause);
-    else setTimeout(() => this.markDead(cause), OTHER_NEWS_MS).unref();
+    else this.#markDeadAfter(OTHER_NEWS_MS, cause);
   }
 
   /** The kernel is gone, and nothing of it is to be waited for: running executions end, later messages are dropped. */
@@ -125,13 +128,21 @@ export class KernelConnection {
       const message = decodeMessage(data);
       if (message !== undefined && this.#death === undefined) this.#dispatch(message);
     });
-    this.#socket.on("error", () => undefined); // "close" follows
+    this.#socket.on("error", () => {
+      // A frame beyond the limit: what follows can't be read, and the kernel would be nobody's.
+      this.markDead({ type: "output-limit" });
+      this.kill(FORGET_TIMEOUT_MS).catch(() => undefined); // its sandbox may be gone as well
+    });
     this.#socket.on("close", (code) => {
       this.#closed = true;
-      const newsMs = code === NO_LEAVE_TAKEN ? SANDBOX_NEWS_MS : OTHER_NEWS_MS;
       if (this.#cause !== undefined) this.markDead(this.#cause);
-      else setTimeout(() => this.markDead({ type: "unknown" }), newsMs).unref();
+      else if (code === NO_LEAVE_TAKEN) this.#markDeadAfter(SANDBOX_NEWS_MS, { type: "sandbox-end" });
+      else this.#markDeadAfter(OTHER_NEWS_MS, { type: "unknown" });
     });
+  }
+
+  #markDeadAfter(ms: number, cause: DeathCause): void {
+    setTimeout(() => this.markDead(cause), ms).unref();
   }
 
   /** Resolves when the kernel answers a request that does nothing; rejects when it ends, or when the signal aborts. */

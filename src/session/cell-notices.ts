@@ -60,6 +60,8 @@ function describeCause(cause: DeathCause, memoryLimitBytes: number | undefined):
   switch (cause.type) {
     case "out-of-memory":
       return ` (out of memory${memoryLimitBytes === undefined ? "" : `, limit ${formatMemory(memoryLimitBytes)}`})`;
+    case "output-limit":
+      return " (killed: it sent more than 256 MB at once)";
     case "exit":
       return ` (exit code ${cause.code})`;
     case "signal":

@@ -86,7 +86,8 @@ export class LiveSandbox implements AsyncDisposable {
 
   /** Whether the sandbox is still there; its kernel may have died. */
   get usable(): boolean {
-    return !this.#ended && this.#kernels.current !== undefined;
+    const { current } = this.#kernels;
+    return !this.#ended && current !== undefined && current.death?.type !== "sandbox-end";
   }
 
   get kernel(): KernelConnection {
@@ -106,7 +107,7 @@ export class LiveSandbox implements AsyncDisposable {
 
   /** Scales a PNG or JPEG down, in the sandbox: the host decodes no picture. Undefined when that fails or is aborted. */
   async shrinkPicture(data: Buffer, maxBytes: number, signal: AbortSignal): Promise<Buffer | undefined> {
-    if (this.#ended) return undefined;
+    if (!this.usable) return undefined;
     try {
       const body = { data: data.toString("base64"), maxBytes };
       const answer = await this.gateway.post("/ipybox/shrink", body, signal);
@@ -128,7 +129,7 @@ export class LiveSandbox implements AsyncDisposable {
    */
   async pullFiles(signal: AbortSignal): Promise<string[]> {
     if (this.#copy === undefined) return [];
-    if (this.#ended) return ["[The sandbox ended before the files that this cell changed were copied to the host]"];
+    if (!this.usable) return ["[The sandbox ended before the files that this cell changed were copied to the host]"];
     try {
       return noticesOfPull(await this.#copy.pull(withTimeout(PULL_MS, signal, this.#options.signal)));
     } catch (error) {

@@ -41,12 +41,16 @@ export interface CellOutcome {
   readonly stateKept: boolean;
   /** The sandbox is not to be used any more. */
   readonly sandboxLost: boolean;
+  /** Aborts when the answer is due, files and pictures included, where others than the cell have ended it. */
+  readonly due: AbortSignal | undefined;
 }
 
 const MAX_OUTPUT_CHARS = 256 * 2 ** 20;
 const INTERRUPT_GRACE_MS = 2_000;
+/** From the deadline, or the wish to stop, to the answer are 5 s at most. */
+const STOP_MS = 4_500;
 /** A kernel's death is answered within 2 s, of which its news may take 0.75. */
-const NEW_KERNEL_MS = 1_200;
+const NEW_KERNEL_MS = 1_150;
 
 /** Runs one cell; a cell that is to stop is interrupted, then its kernel is killed, then its sandbox is given up. */
 export async function runCell(live: CellSandbox, code: string, options: RunCellOptions): Promise<CellOutcome> {
@@ -73,7 +77,7 @@ export async function runCell(live: CellSandbox, code: string, options: RunCellO
       return await stopCell(live, execution, stop.signal.reason as StopReason, options); // only StopReasons abort it
     }
     if (result.status === "died") return await afterDeath(live, result, options);
-    return { ...result, notices: [], stateKept: true, sandboxLost: false };
+    return { ...result, notices: [], stateKept: true, sandboxLost: false, due: undefined };
   } finally {
     clearTimeout(timer);
     diskWatch[Symbol.dispose]();
@@ -84,7 +88,8 @@ export async function runCell(live: CellSandbox, code: string, options: RunCellO
 function notRun(reason: StopReason): CellOutcome {
   const notices = [noticeOfStop(reason, "not-run")];
   const output: CellOutput = { text: "", pictures: [] };
-  return { status: statusOf(reason), output, notices, executionCount: undefined, stateKept: true, sandboxLost: false };
+  const cell = { status: statusOf(reason), output, notices, executionCount: undefined };
+  return { ...cell, stateKept: true, sandboxLost: false, due: AbortSignal.timeout(STOP_MS) };
 }
 
 async function stopCell(
@@ -94,6 +99,7 @@ async function stopCell(
   options: RunCellOptions,
 ): Promise<CellOutcome> {
   const status = statusOf(reason);
+  const due = status === "error" ? undefined : AbortSignal.timeout(STOP_MS);
   execution.expectInterrupt();
   const interrupted = execution.started
     .then(() => live.kernel.interrupt(INTERRUPT_GRACE_MS))
@@ -103,12 +109,13 @@ async function stopCell(
     Promise.all([execution.done, interrupted]).then(([done]) => done),
   );
   if (result !== undefined && result.status !== "died") {
-    return { ...result, status, notices: [noticeOfStop(reason, "interrupted")], stateKept: true, sandboxLost: false };
+    const notices = [noticeOfStop(reason, "interrupted")];
+    return { ...result, status, notices, stateKept: true, sandboxLost: false, due };
   }
   const { output } = execution;
   const replaced = await tryReplaceKernel(live, options);
   const notices = [noticeOfStop(reason, replaced ? "killed" : "replaced")];
-  return { status, output, notices, executionCount: undefined, stateKept: false, sandboxLost: !replaced };
+  return { status, output, notices, executionCount: undefined, stateKept: false, sandboxLost: !replaced, due };
 }
 
 async function afterDeath(
@@ -117,10 +124,11 @@ async function afterDeath(
   options: RunCellOptions,
 ): Promise<CellOutcome> {
   options.onStop();
+  const due = AbortSignal.timeout(NEW_KERNEL_MS);
   const breach = live.shields?.breach;
   if (breach !== undefined) {
     const notices = [noticeOfBreach(breach)];
-    return { ...result, notices, executionCount: undefined, stateKept: false, sandboxLost: true };
+    return { ...result, notices, executionCount: undefined, stateKept: false, sandboxLost: true, due };
   }
   const replaced = live.usable && (await tryReplaceKernel(live, options));
   return {
@@ -130,6 +138,7 @@ async function afterDeath(
     executionCount: undefined,
     stateKept: false,
     sandboxLost: !replaced,
+    due,
   };
 }
 

@@ -206,9 +206,7 @@ export class Session implements AsyncDisposable {
         logger,
       });
       const changed = noticesOfChanges((await live.shields?.changedInCell()) ?? []);
-      // The answer of a cell that was stopped is due.
-      const stopped = !["ok", "error"].includes(outcome.status);
-      const leisure = stopped ? AbortSignal.timeout(STOPPED_MS) : options.signal;
+      const leisure = outcome.due ?? options.signal;
       const copied = await live.pullFiles(leisure);
       if (outcome.sandboxLost && live.shields?.breach === undefined) void this.#replaceSandbox();
       let shrinking: AbortSignal | undefined; // few cells show a picture that is too large
@@ -284,5 +282,3 @@ export class Session implements AsyncDisposable {
 const CALL_OUTSIDE_CELL_MS = 120_000;
 /** For scaling down all large pictures of a cell. */
 const SHRINK_MS = 10_000;
-/** For what is left to do with files and pictures of a cell that was stopped or died. */
-const STOPPED_MS = 1_000;

@@ -59,10 +59,15 @@ export class ScriptedGateway implements AsyncDisposable {
 
   readonly connect: ConnectGateway = () => {
     const [ours, theirs] = duplexPair();
-    this.#streams.add(ours);
-    this.#server.emit("connection", ours);
+    this.accept(ours);
     return Promise.resolve(theirs);
   };
+
+  /** Serves a stream of a sandbox. */
+  accept(stream: Duplex): void {
+    this.#streams.add(stream);
+    this.#server.emit("connection", stream);
+  }
 
   [Symbol.asyncDispose](): Promise<void> {
     for (const stream of this.#streams) stream.destroy();

@@ -31,8 +31,9 @@ export interface StartOptions {
 
 /** An out-of-memory kill this shortly before the exit is its cause. */
 const OOM_WINDOW_MS = 5000;
-/** How long the engine may take to report an exit that is known otherwise, and to finish a removal. */
-const REPORT_TIMEOUT_MS = 2000;
+/** How long the engine may take to report an exit that is known otherwise: the answer of a cell waits for it. */
+const EXIT_TIMEOUT_MS = 1500;
+const REMOVAL_TIMEOUT_MS = 2000;
 const SIGKILL_EXIT_CODE = 137;
 
 /** Creates and starts a container; a failure leaves none behind and is thrown after that. */
@@ -61,7 +62,7 @@ export async function startContainer(
         endsInsteadOfPausing(create.HostConfig?.Runtime)
           ? removeContainer(client, id, watch)
           : pauseContainer(client, id),
-      assumeGone: () => void within(REPORT_TIMEOUT_MS, watch.exited).then(() => watch.settle(undefined)),
+      assumeGone: () => void within(EXIT_TIMEOUT_MS, watch.exited).then(() => watch.settle(undefined)),
       async [Symbol.asyncDispose]() {
         await stack[Symbol.asyncDispose]();
         watch.settle(undefined);
@@ -182,6 +183,6 @@ async function removeContainer(client: DockerClient, id: string, watch: ExitWatc
     const status = statusOf(error);
     if (status === 404) return; // AutoRemove was faster
     if (status !== 409) throw error;
-    await within(REPORT_TIMEOUT_MS, watch.removed); // AutoRemove is at it
+    await within(REMOVAL_TIMEOUT_MS, watch.removed); // AutoRemove is at it
   }
 }

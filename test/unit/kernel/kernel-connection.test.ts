@@ -89,14 +89,19 @@ describe("a kernel that dies", () => {
     expect(result).toMatchObject({ status: "died", cause: { type: "out-of-memory" } });
   });
 
-  test("with its sandbox is heard with the cause that the engine reports, seconds later", async () => {
+  test.for([
+    ["that the engine reports a second later", true, { type: "out-of-memory" }],
+    ["that can be known within 2 s where the engine reports none", false, { type: "sandbox-end" }],
+  ] as const)("with its sandbox is heard with the cause %s", async ([, reported, cause]) => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
     onTestFinished(() => void vi.useRealTimers());
     const cell = play(line.busy, line.out("before"), { cut: true });
     await vi.waitFor(() => expect(vi.getTimerCount()).toBe(1));
-    vi.advanceTimersByTime(2000);
-    kernel.markDead({ type: "out-of-memory" });
-    expect(await cell).toMatchObject({ cause: { type: "out-of-memory" }, output: { text: "before" } });
+    vi.advanceTimersByTime(1_500);
+    expect(kernel.death).toBeUndefined();
+    if (reported) kernel.markDead(cause);
+    else vi.advanceTimersByTime(400);
+    expect(await cell).toMatchObject({ cause, output: { text: "before" } });
   });
 
   test("ends the cell although nobody tells why", async () => {
@@ -107,12 +112,22 @@ describe("a kernel that dies", () => {
     });
   });
 
-  test("may be one that sent a frame beyond the limit, of which nothing is taken", async () => {
+  test("may be one that is killed for a frame beyond the limit, of which nothing is taken", async () => {
     const header = Buffer.from("827f0000000010000001", "hex"); // binary, 256 MB and a byte
     expect(await play(line.busy, line.out("before"), { bytes: header }, line.out("after"))).toMatchObject({
       status: "died",
+      cause: { type: "output-limit" },
       output: { text: "before" },
     });
+    await vi.waitFor(() => expect(gateway.requests).toContain("DELETE /api/kernels/ID"));
+  });
+
+  test("is heard no more", async () => {
+    gateway.transcripts.push([line.busy, line.out("before"), line.out("after"), line.reply, line.idle]);
+    const onText = () => kernel.markDead({ type: "unknown" });
+    const cell = kernel.execute("code", { onText, maxOutputChars: 1000, onOutputLimit: () => undefined });
+    expect(await cell.done).toMatchObject({ status: "died", output: { text: "before" } });
+    expect(cell.output.text).toBe("before");
   });
 
   test("ends later cells at once", async () => {

@@ -171,6 +171,7 @@ describe("a kernel that dies", () => {
     [{ type: "out-of-memory" }, "The kernel died (out of memory, limit 2 GiB)"],
     [{ type: "exit", code: 3 }, "The kernel died (exit code 3)"],
     [{ type: "signal", signal: "SIGSEGV" }, "The kernel died (SIGSEGV)"],
+    [{ type: "output-limit" }, "The kernel died (killed: it sent more than 256 MB at once)"],
     [{ type: "unknown" }, "The kernel died"],
   ] as const satisfies readonly (readonly [DeathCause, string])[])(
     "is told with its cause: %j",

@@ -9,25 +9,29 @@ import { silentLogger } from "../../../src/common/logger.ts";
 import { openSession } from "../../../src/session/open-session.ts";
 import type { Session } from "../../../src/session/session.ts";
 import { openWorkspace } from "../../../src/workspace/workspace.ts";
-import { FakeEngine } from "../../fakes/fake-engine.ts";
+import { FakeEngine, type FakeEngineOptions } from "../../fakes/fake-engine.ts";
+import { line, ScriptedGateway } from "../../fakes/scripted-gateway.ts";
 
 let directory: string;
 let session: Session;
+beforeEach(async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  directory = await mkdtemp(join(tmpdir(), "ipybox-session-"));
+});
+afterEach(async () => {
+  await session[Symbol.asyncDispose]();
+  await rm(directory, { recursive: true });
+  vi.useRealTimers();
+});
 
 describe("calls that come while the image is built", () => {
-  beforeEach(async () => {
-    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
-    directory = await mkdtemp(join(tmpdir(), "ipybox-session-"));
-    session = await openSlowSession(directory);
-    session.start();
-  });
-  afterEach(async () => {
-    await session[Symbol.asyncDispose]();
-    await rm(directory, { recursive: true });
-    vi.useRealTimers();
-  });
-
   test("each without a progress token is told to come again 45 s after its own arrival, whatever waits before it", async () => {
+    const onPrepare: FakeEngineOptions["onPrepare"] = ({ signal }) =>
+      new Promise((_resolve, reject) => {
+        signal.addEventListener("abort", () => reject(new Error("closed before it was built")));
+      });
+    session = await openSessionOn(new FakeEngine({ onPrepare }), directory);
+    session.start();
     const answered: string[] = [];
     const cell = (name: string, patient: boolean) =>
       session
@@ -46,7 +50,22 @@ describe("calls that come while the image is built", () => {
   });
 });
 
-async function openSlowSession(root: string): Promise<Session> {
+test("a cell whose sandbox goes without a word of the engine is answered within 2 s, and the next runs in another", async () => {
+  await using gateway = new ScriptedGateway();
+  gateway.transcripts.push([line.busy, line.out("before"), { cut: true }], [line.out("after"), line.reply, line.idle]);
+  const engine = new FakeEngine({ onGatewayStream: (stream) => gateway.accept(stream) });
+  session = await openSessionOn(engine, directory);
+  let shown = "";
+  const cell = { ...cellOptions(true), timeoutMs: 60_000, onText: (text: string) => void (shown += text) };
+  const dying = session.executeCell("1", cell);
+  await vi.waitFor(() => expect(shown).toBe("before"));
+  await vi.advanceTimersByTimeAsync(1_900);
+  expect(await dying).toMatchObject({ status: "died", text: "before", stateKept: false });
+  expect(await session.executeCell("2", cell)).toMatchObject({ status: "ok", text: "after", stateKept: true });
+  expect(engine.sandboxes.length).toBe(2);
+});
+
+async function openSessionOn(engine: FakeEngine, root: string): Promise<Session> {
   const places = { home: join(root, "home"), stateDir: join(root, "state") };
   const workspace = await openWorkspace("workspace", {
     ...places,
@@ -56,12 +75,7 @@ async function openSlowSession(root: string): Promise<Session> {
   });
   return await openSession({
     ...places,
-    engine: new FakeEngine({
-      onPrepare: ({ signal }) =>
-        new Promise((_resolve, reject) => {
-          signal.addEventListener("abort", () => reject(new Error("closed before it was built")));
-        }),
-    }),
+    engine,
     workspace,
     mounts: [],
     shields: undefined,
