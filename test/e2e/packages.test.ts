@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 
@@ -7,12 +7,12 @@ import Docker from "dockerode";
 import { describe, expect } from "vitest";
 
 import { baseEnvironment, errorCodeOf, type TestClient, textOf } from "../helpers/client.ts";
-import { onEngines } from "../helpers/engine-of-run.ts";
+import { BUILDS, onEngines } from "../helpers/engine-of-run.ts";
 import { test } from "../helpers/session.ts";
 
 const install = (client: TestClient, package_name: string) => client.call("install_package", { package_name });
 
-onEngines(["docker"], () => {
+if (BUILDS) {
   test("build --requirements bakes packages into an image, which sessions with --requirements have", async ({
     bin,
     connect,
@@ -32,7 +32,7 @@ onEngines(["docker"], () => {
       await new Docker().getImage(stdout.trim()).remove({ force: true });
     }
   }, 900_000);
-});
+}
 
 describe("install_package", () => {
   test("installs what the kernel sees at once, and keeps it over reset and for later sessions", async ({
@@ -98,6 +98,23 @@ describe("install_package", () => {
   });
 
   onEngines(["docker"], () => {
+    // Only root may write there. The image has a /run of its own.
+    test.runIf(process.getuid?.() === 0)(
+      "installs what is in a workspace that is at /workspace alone in the sandbox",
+      async ({ connect }) => {
+        const workspace = mkdtempSync("/run/test-workspace-");
+        try {
+          await using client = await connect({ workspace });
+          expect(await client.text(`${MAKE_ARCHIVES}\nos.getcwd()`)).toBe("'/workspace'");
+          expect(textOf(await install(client, "./local-1-py3-none-any.whl"))).toContain("Installed local 1");
+          expect(textOf(await install(client, `${workspace}/local-2`))).toContain("Installed local 2");
+          expect(await client.text("import local; local.version")).toBe("2");
+        } finally {
+          rmSync(workspace, { recursive: true });
+        }
+      },
+    );
+
     test("says of a build that needs a compiler that there is none", async ({ client }) => {
       await client.text(MAKE_EXTENSION);
       const result = await install(client, "./compiled");
