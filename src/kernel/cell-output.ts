@@ -1,5 +1,6 @@
 import type { z } from "zod";
 
+import { isDeeperThan } from "../common/json-depth.ts";
 import type { outputShapes } from "./messages.ts";
 import { hasControls, toPlainText } from "./terminal-text.ts";
 
@@ -16,25 +17,39 @@ export interface CellOutput {
 }
 
 type Bundle = z.output<(typeof outputShapes)["display_data"]>;
-type Item =
-  | { kind: "stream"; parts: string[] }
-  | { kind: "display"; id: string | undefined; text: string; pictures: readonly Picture[] };
+/** What one or more displays of an id show, until an update. */
+interface Shown {
+  text: string;
+  pictures: readonly Picture[];
+}
+type Item = { kind: "stream"; parts: string[] } | { kind: "display"; shown: Shown };
 
 /** By type, how its data begins: what does not is no picture, and its text is shown instead. */
 const PICTURE_STARTS = { "image/png": "iVBORw0KGgo", "image/jpeg": "/9j/", "image/svg+xml": "" } as const;
 const PICTURE_TYPES = Object.keys(PICTURE_STARTS) as (keyof typeof PICTURE_STARTS)[]; // they are all
 /** What an item costs us beside its text: a cell may show a million empty ones. */
 const ITEM_CHARS = 64;
+/** Numbers can be written longer than they came, and a string of more than 512 MB is an exception. */
+const MAX_JSON_CHARS = 16 * 2 ** 20;
+const MAX_JSON_DEPTH = 500;
 /** What IPython says of an object that has only richer forms. */
 const NO_TEXT = /^<IPython\.core\.display\.\w+ object>$/;
 
 /** Folds output messages, in the order of their arrival, as a notebook would show them. */
 export class OutputFolder {
   #items: Item[] = [];
+  /** By display id: to look for it among a million items would take a cell's every update as long. */
+  #shown = new Map<string, Shown>();
   #clearAtNext = false;
   #bytes = 0;
   /** Looked for piece by piece, while the kernel works on: at the end it would take as long as to receive a large output. */
   #hasControls = false;
+  readonly #maxChars: number;
+
+  /** `maxChars`: the limit of text, and of pictures, that {@link fold} gives. */
+  constructor(maxChars: number) {
+    this.#maxChars = maxChars;
+  }
 
   /** UTF-16 units and Base64 characters taken in so far, cleared ones included, and something for each item: a measure of what the cell costs us. */
   get size(): number {
@@ -51,19 +66,22 @@ export class OutputFolder {
     return text;
   }
 
+  /** One of an id that was shown before updates those, too. */
   display(bundle: Bundle): string {
     this.#beforeOutput();
-    const item = this.#toDisplay(bundle);
-    this.#items.push(item);
-    return item.text === "" ? "" : `${item.text}\n`;
+    const shown = this.#toShown(bundle);
+    const id = bundle.transient?.display_id;
+    const earlier = id === undefined ? undefined : this.#shown.get(id);
+    if (id !== undefined && earlier === undefined) this.#shown.set(id, shown);
+    this.#items.push({ kind: "display", shown: earlier === undefined ? shown : Object.assign(earlier, shown) });
+    return shown.text === "" ? "" : `${shown.text}\n`;
   }
 
   /** Replaces every display of that id in this cell, as notebooks do; unknown ids are ignored. */
   updateDisplay(bundle: Bundle): string {
-    const id = bundle.transient?.display_id;
-    const item = this.#toDisplay(bundle);
-    if (id !== undefined)
-      this.#items = this.#items.map((old) => (old.kind === "display" && old.id === id ? item : old));
+    const earlier = this.#shown.get(bundle.transient?.display_id ?? "");
+    const shown = this.#toShown(bundle);
+    if (earlier !== undefined) Object.assign(earlier, shown);
     return "";
   }
 
@@ -71,37 +89,51 @@ export class OutputFolder {
     this.#beforeOutput();
     const text = traceback.join("\n");
     this.#count(text);
-    this.#items.push({ kind: "display", id: undefined, text, pictures: [] });
+    this.#items.push({ kind: "display", shown: { text, pictures: [] } });
     return `${text}\n`;
   }
 
   clear(wait: boolean): void {
-    if (wait) this.#clearAtNext = true;
-    else this.#items = [];
+    this.#clearAtNext = wait;
+    if (!wait) this.#removeAll();
   }
 
+  /** No more than the limit: displays of one id are many times what came of them. */
   fold(): CellOutput {
-    let text = "";
+    const pieces: string[] = []; // to look at the end of what has become one string would copy all of it, each time
+    let room = this.#maxChars;
+    const add = (text: string) => {
+      const piece = text.slice(0, room);
+      if (piece !== "") pieces.push(piece);
+      room -= piece.length;
+    };
     for (const item of this.#items) {
       if (item.kind === "stream") {
         item.parts = [item.parts.join("")]; // the whole once in memory, not twice
-        text += item.parts[0] ?? "";
-      } else if (item.text !== "") {
+        add(item.parts[0] ?? "");
+      } else if (item.shown.text !== "") {
         // Every display starts on a line of its own, and so does what follows it.
-        if (text !== "" && !text.endsWith("\n")) text += "\n";
-        text += `${item.text}\n`;
+        const isInLine = pieces.at(-1)?.endsWith("\n") === false;
+        add(`${isInLine ? "\n" : ""}${item.shown.text}\n`);
       }
     }
-    return {
-      text: (this.#hasControls ? toPlainText(text) : text).trimEnd(),
-      pictures: this.#items.flatMap((item) => (item.kind === "display" ? item.pictures : [])),
-    };
+    const text = pieces.join("");
+    return { text: (this.#hasControls ? toPlainText(text) : text).trimEnd(), pictures: this.#foldPictures() };
+  }
+
+  #foldPictures(): Picture[] {
+    const pictures = this.#items.flatMap((item) => (item.kind === "display" ? item.shown.pictures : []));
+    let chars = 0;
+    return pictures.filter(({ data }) => (chars += data.length) <= this.#maxChars);
   }
 
   #beforeOutput(): void {
-    if (!this.#clearAtNext) return;
-    this.#clearAtNext = false;
+    if (this.#clearAtNext) this.clear(false);
+  }
+
+  #removeAll(): void {
     this.#items = [];
+    this.#shown.clear();
   }
 
   #count(text: string): void {
@@ -109,7 +141,7 @@ export class OutputFolder {
     this.#hasControls ||= hasControls(text);
   }
 
-  #toDisplay(bundle: Bundle): Item & { kind: "display" } {
+  #toShown(bundle: Bundle): Shown {
     const pictures = PICTURE_TYPES.flatMap((mimeType) => {
       const data = bundle.data[mimeType];
       return typeof data === "string" && data.startsWith(PICTURE_STARTS[mimeType]) ? [{ mimeType, data }] : [];
@@ -117,7 +149,7 @@ export class OutputFolder {
     const text = pictures.length > 0 ? "" : textOf(bundle.data);
     this.#count(text);
     this.#bytes += pictures[0]?.data.length ?? 0;
-    return { kind: "display", id: bundle.transient?.display_id, text, pictures };
+    return { text, pictures };
   }
 }
 
@@ -129,7 +161,12 @@ function textOf(data: Readonly<Record<string, unknown>>): string {
     const value = data[type];
     if (typeof value === "string") return value;
   }
-  const json = data["application/json"];
-  if (json !== undefined) return JSON.stringify(json);
-  return typeof plain === "string" ? plain : "";
+  return textOfJson(data["application/json"]) ?? (typeof plain === "string" ? plain : "");
+}
+
+/** Undefined for none, and for what is nested or written so that it would be the end of us. */
+function textOfJson(value: unknown): string | undefined {
+  if (value === undefined || isDeeperThan(MAX_JSON_DEPTH, value)) return undefined;
+  const text = JSON.stringify(value);
+  return text.length > MAX_JSON_CHARS ? undefined : text;
 }

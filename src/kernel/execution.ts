@@ -32,7 +32,7 @@ const INTERRUPTS: ReadonlySet<string> = new Set(["KeyboardInterrupt", "Cancelled
  * Jupyter promises no order of the two, and output may come after the reply.
  */
 export class Execution {
-  readonly #folder = new OutputFolder();
+  readonly #folder: OutputFolder;
   readonly #options: ExecutionOptions;
   readonly #started = new Deferred<undefined>();
   readonly #done = new Deferred<ExecutionResult>();
@@ -43,6 +43,7 @@ export class Execution {
 
   constructor(options: ExecutionOptions) {
     this.#options = options;
+    this.#folder = new OutputFolder(options.maxOutputChars);
   }
 
   /** Never rejects: a kernel that dies is a result too. */

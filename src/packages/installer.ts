@@ -9,6 +9,8 @@ import { parseRequirement, type Requirement } from "./requirement.ts";
 export type RunInstaller = (
   args: readonly string[],
   options: {
+    /** Otherwise it is kept from the installer: the code of a package may talk to where it came from. */
+    readonly seesWorkspace: boolean;
     readonly signal: AbortSignal;
     readonly onOutput: (text: string) => void;
     readonly onEgressConnection: (stream: Duplex) => void;
@@ -80,6 +82,7 @@ export class PackageInstaller {
     const output = new OutputTail();
     this.#options.logger.info("installing a package", { kind: requirement.kind });
     const result = await this.#run(requirement, {
+      seesWorkspace: requirement.kind === "local",
       signal,
       onOutput: (piece) => {
         output.append(piece);
@@ -116,10 +119,14 @@ export class PackageInstaller {
 
 function refuseForeignHost(requirement: Requirement, options: InstallOptions): void {
   if (!("host" in requirement) || options.admitsHost?.(requirement.host, requirement.port)) return;
-  const port = requirement.port === 443 ? "" : `:${requirement.port}`;
   throw new IpyboxError("invalid-requirement", `Code in a cell can't install from ${requirement.host}`, {
-    hint: `Call the tool install_package instead, or start ipybox with --allow-domain ${requirement.host}${port}`,
+    hint: `Call the tool install_package instead, or start ipybox with --allow-domain ${toRule(requirement)}`,
   });
+}
+
+/** As --allow-domain and --allow-private take it. */
+function toRule({ host, port }: { readonly host: string; readonly port: number }): string {
+  return port === 443 ? host : `${host}:${port}`;
 }
 
 function failure(
@@ -150,6 +157,9 @@ function hintFor(requirement: Requirement, output: string): string {
     return "A package index does not answer: check this host's network, its proxies and --index-url";
   if (/is disabled|--no-build/i.test(output))
     return "Nothing is built from source here: give a version that has a wheel, or bake the package into the image";
+  if ("host" in requirement && DENIED_TUNNEL.test(output)) {
+    return `${requirement.host} could not be reached: the log says why. Where it has a private address, start ipybox with --allow-private ${toRule(requirement)}`;
+  }
   switch (requirement.kind) {
     case "index":
       return "Check the name and version; packages come from the configured indexes only";
@@ -177,6 +187,8 @@ class OutputTail {
 /** What setuptools, meson, CMake and builds in Rust say. */
 const NO_COMPILER =
   /(?:gcc|g\+\+|\bcc|clang|rustc|cargo)\b[^\n]*(?:no such file|not found)|no such file[^\n]*(?:gcc|g\+\+|clang)|(?:unknown|find)[^\n]{0,40}compiler|CMAKE_C(?:XX)?_COMPILER/i;
+/** What uv, and git, say of the proxy's refusal, whose words they don't show. */
+const DENIED_TUNNEL = /tunnel error|CONNECT tunnel failed/i;
 const OUTPUT_CHARACTERS = 5000;
 /** Init's exit code for a task that it ended because too little was free on the disk. */
 const ENOSPC = 28;

@@ -98,7 +98,8 @@ const LOCAL_SUFFIX = /\.(localhost|local|internal|home\.arpa|lan|intranet)$/;
 const IDENTIFIER = "[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?";
 const VERSION_CLAUSE = "\\s*(?:===|==|~=|!=|<=|>=|<|>)\\s*[A-Za-z0-9_.*+!-]+\\s*";
 const VERSIONS = `${VERSION_CLAUSE}(?:,${VERSION_CLAUSE})*`;
-const MARKER_WORD = "(?:'[^']*'|\"[^\"]*\"|[a-z_]+|===|==|~=|!=|<=|>=|<|>|[()])";
+/** Whole words: had a run of letters or signs two readings, a long one would have more than anybody lives to try. */
+const MARKER_WORD = "(?:'[^']*'|\"[^\"]*\"|[a-z_]+(?![a-z_])|(?:===|==|~=|!=|<=|>=|<|>)(?![=<>])|[()])";
 /** The grammar of PEP 508; the marker's is left to uv beyond its words. */
 const PEP_508 = new RegExp(
   `^(?<name>${IDENTIFIER})\\s*(?:\\[\\s*(?:${IDENTIFIER}(?:\\s*,\\s*${IDENTIFIER})*)?\\s*\\])?` +

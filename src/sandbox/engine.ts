@@ -102,6 +102,8 @@ export interface TaskSpec extends SandboxSpec {
   /** Module of `ipybox_sandbox`, run as `python -m ipybox_sandbox.<module>` below init. */
   readonly module: string;
   readonly args: readonly string[];
+  /** Read-only then. Where it can be kept from a task, one that brings code from elsewhere has no business there. */
+  readonly seesWorkspace: boolean;
 }
 
 export interface TaskOptions {

@@ -18,6 +18,7 @@ export interface SandboxPlan {
   readonly role: "session" | "installer";
   readonly spec: SandboxSpec;
   readonly mission: SandboxMission;
+  readonly seesWorkspace: boolean;
   /** See {@link Inside}. A session makes it. */
   readonly workVolume?: string | undefined;
   readonly onBridgeConnection?: (stream: Duplex) => void;
@@ -86,6 +87,7 @@ export class Launcher implements AsyncDisposable {
           ...(identity && { identity }),
           ...(options.egress && { egress: { caBundle: options.egress.caBundle } }),
         },
+        seesWorkspace: true,
         workVolume,
         onBridgeConnection: options.onBridgeConnection,
         onEgressConnection: options.egress?.onConnection,
@@ -121,6 +123,7 @@ export class Launcher implements AsyncDisposable {
         role: "installer",
         spec,
         mission: { mode: "task", module: spec.module, args: spec.args, shields },
+        seesWorkspace: spec.seesWorkspace,
         workVolume,
         onEgressConnection: options.onEgressConnection,
         onOutput: options.onOutput,

@@ -69,6 +69,7 @@ export interface OpenSessionOptions {
 
 const MAX_MODULE_BYTES = 16 * 2 ** 20;
 const NO_WISHES: ShieldOptions = { mask: [], protect: [], unprotect: [] };
+const NOTHING_SHIELDED: ShieldedPaths = { masked: [], protected: [], complete: true };
 const MAX_OPENING_ATTEMPTS = 3;
 
 /** Joins the stations of a call for one client. Nothing is started yet; disposing the session ends everything it made. */
@@ -162,12 +163,14 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
     installer: new PackageInstaller({
       workspace: workspace.path,
       stateDir: workspaceState,
-      runInstaller: async (args, task) => {
+      runInstaller: async (args, { seesWorkspace, ...task }) => {
+        const installer = { module: "installer", args, seesWorkspace };
+        if (!seesWorkspace) return await engine.runTask({ ...toSpec(NOTHING_SHIELDED), ...installer }, task);
         using shields = await ShieldWatcher.open(rules, logger);
         const breached = new AbortController();
         void shields.breached.then((breach) => breached.abort(installBreached(breach)));
         const signal = AbortSignal.any([task.signal, breached.signal]);
-        return await engine.runTask({ ...toSpec(shields.shielded), module: "installer", args }, { ...task, signal });
+        return await engine.runTask({ ...toSpec(shields.shielded), ...installer }, { ...task, signal });
       },
       openEgress: (target) => egress.openInstaller(target),
       admitsPrivate: (host, port) => egress.admitsPrivate(host, port),

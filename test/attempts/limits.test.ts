@@ -185,6 +185,28 @@ failures`,
   });
 });
 
+describe("the server outlives a cell that", () => {
+  test.for([
+    [
+      "shows a display of 1 MB six hundred times over, more than a string can hold",
+      `from IPython.display import display, update_display
+for _ in range(600): display("", display_id="shown")
+update_display("x" * 10**6, display_id="shown")`,
+    ],
+    [
+      "shows JSON that is nested deeper than can be written",
+      `kernel = get_ipython().kernel
+message = kernel.session.msg("display_data", {"data": {"application/json": "DEEP"}, "metadata": {}}, parent=kernel.get_parent())
+parts = kernel.session.serialize(message)
+kernel.iopub_thread.send_multipart([part.replace(b'"DEEP"', b"[" * 100_000 + b"]" * 100_000) for part in parts])`,
+    ],
+    ["asks for a package by a text that has countless readings", `%pip install 'a; ${"b".repeat(80)}!'`],
+  ] as const)("%s", async ([, code]) => {
+    await attacked.client.cell(code);
+    await works();
+  });
+});
+
 describe("the host's disk: what would fill it is stopped in time", () => {
   const SIZE_MB = 1150;
 

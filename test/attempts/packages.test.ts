@@ -20,6 +20,8 @@ const WHEELS: Readonly<Record<string, { readonly content: Buffer; readonly sha25
 };
 /** A project whose file is endlessly long in coming. */
 const SLOW = "slow";
+/** A project of which there is a source archive, as a cell has made it. */
+const STRANGER = "stranger";
 /** What was asked for, of the user's index and of a server that nobody allowed. */
 const asked: string[] = [];
 let index: Server;
@@ -30,7 +32,9 @@ beforeAll(async () => {
     const [, kind, name = ""] = (request.url ?? "").split("/");
     const wheel = WHEELS[name.replace(/-1-py3-none-any.whl$/, "")];
     if (kind === "files" && name.startsWith(SLOW)) return; // and never answers
-    if (name === SLOW) response.end(`<a href="/files/${SLOW}-1-py3-none-any.whl">${SLOW}-1-py3-none-any.whl</a>`);
+    if (name === STRANGER) response.end(`<a href="/files/${STRANGER}-1.tar.gz">${STRANGER}-1.tar.gz</a>`);
+    else if (name === `${STRANGER}-1.tar.gz`) response.end(readFileSync(join(attacked.workspace, name)));
+    else if (name === SLOW) response.end(`<a href="/files/${SLOW}-1-py3-none-any.whl">${SLOW}-1-py3-none-any.whl</a>`);
     else if (wheel === undefined) response.writeHead(404).end();
     else if (kind === "files") response.end(wheel.content);
     else
@@ -60,11 +64,15 @@ const install = (package_name: string) => attacked.client.call("install_package"
 describe("a package that is built: its build", () => {
   let loot: Record<string, string>;
   beforeAll(async () => {
-    const result = await install("./evil");
-    expect(textOf(result)).toContain("Installed evil 1");
-    const read = `import evil; print(open(evil.__file__.replace(".py", ".json")).read())`;
-    loot = JSON.parse(await attacked.client.text(read, { max_output_chars: 1_000_000 })) as Record<string, string>;
+    expect(textOf(await install("./evil"))).toContain("Installed evil 1");
+    loot = await lootOf("evil");
   });
+
+  /** What the build of a package wrote down. */
+  async function lootOf(name: string): Promise<Record<string, string>> {
+    const read = `import ${name} as it; print(open(it.__file__.replace(".py", ".json")).read())`;
+    return JSON.parse(await attacked.client.text(read, { max_output_chars: 1_000_000 })) as Record<string, string>;
+  }
 
   test.for([
     ["internet", /^refused/],
@@ -83,6 +91,14 @@ describe("a package that is built: its build", () => {
     ["capabilities", /CapBnd:\\t0000000000000000/],
   ] as const)("gets nowhere: %s", ([attempt, outcome]) => {
     expect(loot[attempt]).toMatch(outcome);
+  });
+
+  test("sees the workspace only where it lies in it: what comes from elsewhere could take it there", async () => {
+    expect(textOf(await install(STRANGER))).toContain("Installed stranger 1");
+    const taken = await lootOf(STRANGER);
+    expect(taken["workspace"]).toBe("succeeded: []");
+    expect(taken["workspace by its own path"]).toMatch(/^refused: FileNotFoundError/);
+    for (const place of ["workspace", "workspace by its own path"]) expect(loot[place]).toContain("'.env', 'evil'");
   });
 
   test("sees no credential and no variable of the server", () => {
@@ -253,7 +269,7 @@ sys.stdout.buffer.write(out.getvalue())`;
 
 /** A source tree whose build attacks, and wheels with what must not be run or replaced. */
 const MAKE_PACKAGES = String.raw`
-import os, zipfile
+import os, tarfile, zipfile
 def wheel(name, files):
     with zipfile.ZipFile(f"{name}-1-py3-none-any.whl", "w") as archive:
         for path, content in files.items():
@@ -266,9 +282,12 @@ def wheel(name, files):
 wheel("startup", {"startup.py": "here = True", "startup.pth": "import os; open('/tmp/ran-at-start', 'w')\n",
                   "sitecustomize.py": "open('/tmp/ran-at-start', 'w')", "usercustomize.py": "open('/tmp/ran-at-start', 'w')"})
 wheel("shadow", {"shadow.py": "", "numpy/__init__.py": "evil = True", "json.py": "evil = True", "ipybox_sandbox/__init__.py": "evil = True"})
-os.makedirs("evil", exist_ok=True)
-open("evil/pyproject.toml", "w").write('[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n[project]\nname = "evil"\nversion = "1"\n')
-open("evil/backend.py", "w").write(r'''
+def source(name):
+    os.makedirs(name, exist_ok=True)
+    open(f"{name}/pyproject.toml", "w").write(f'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n[project]\nname = "{name}"\nversion = "1"\n')
+    open(f"{name}/PKG-INFO", "w").write(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+    open(f"{name}/backend.py", "w").write(BACKEND.replace("evil", name).replace("OWN_PATH", os.getcwd()))
+BACKEND = r'''
 import ctypes, glob, http.client, json, os, pathlib, socket, urllib.request, zipfile
 libc = ctypes.CDLL(None, use_errno=True)
 def tries(action):
@@ -318,6 +337,8 @@ ATTEMPTS = {
     "proxied metadata": lambda: proxied("169.254.169.254:80"),
     "proxied loopback": lambda: proxied("127.0.0.1:22"),
     "proxied stranger": lambda: proxied("example.org:443"),
+    "workspace": lambda: sorted(os.listdir("/workspace")),
+    "workspace by its own path": lambda: sorted(os.listdir("OWN_PATH")),
     "workspace write": lambda: open("/workspace/evil.json", "w"),
     "image write": lambda: open("/opt/ipybox/lib/ipybox_sandbox/x.py", "w"),
     "masked file": lambda: open("/workspace/.env").read(),
@@ -336,5 +357,8 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
         archive.writestr("evil-1.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr("evil-1.dist-info/RECORD", "evil.py,,\nevil.json,,\n")
     return "evil-1-py3-none-any.whl"
-''')
+'''
+source("evil")
+source("stranger")
+with tarfile.open("stranger-1.tar.gz", "w:gz") as archive: archive.add("stranger", "stranger-1")
 `;

@@ -48,7 +48,7 @@ export function toCreateOptions(plan: ContainerPlan): ContainerCreateOptions {
     Image: plan.image,
     Hostname: "ipybox",
     User: `${uid}:${gid}`,
-    WorkingDir: workspacePathInside(plan.workspace.path, uid),
+    WorkingDir: plan.mounted.type === "nothing" ? INSIDE.home : workspacePathInside(plan.workspace.path, uid),
     Env: [],
     Tty: false,
     ...(plan.crossing.type === "exec" ? INIT_WITH_RELAY : { OpenStdin: false }),

@@ -41,7 +41,8 @@ export type MountedWorkspace =
   /** Itself, with a file over each masked one; the engine's own path of it, or ours, as the crossing is. */
   | { readonly type: "host"; readonly emptyFile: string }
   /** A volume with a copy, which has nothing in it to shield. */
-  | { readonly type: "copy"; readonly volume: string };
+  | { readonly type: "copy"; readonly volume: string }
+  | { readonly type: "nothing" };
 
 /** Where the workspace is inside: its own path, or `/workspace` alone where that would hide a part of the image. */
 export function workspacePathInside(hostPath: string, uid: number): string {
@@ -49,15 +50,13 @@ export function workspacePathInside(hostPath: string, uid: number): string {
 }
 
 /**
- * Every mount of a container but its tmpfs. An installer sees the workspace and all else read-only, and writes the
- * packages; a session the other way round. The engine orders mounts by depth, so what is listed last lies on top only
+ * Every mount of a container but its tmpfs. An installer sees the workspace and all else read-only, or nothing of it,
+ * and writes the packages; a session the other way round. The engine orders mounts by depth, so what is listed last lies on top only
  * where it is deeper.
  */
 export function toMounts(plan: MountPlan): MountSettings[] {
   return [
-    ...(plan.mounted.type === "host"
-      ? toHostMounts(plan, plan.mounted.emptyFile)
-      : toCopyMounts(plan, plan.mounted.volume)),
+    ...toWorkspaceMounts(plan),
     ...(plan.crossing.type === "socket" ? [bind(plan.crossing.runDirectory, INSIDE.run, true)] : []),
     volume(packageVolume(plan.workspace.key), INSIDE.packages, plan.role !== "installer"),
   ];
@@ -73,6 +72,17 @@ export function toShieldedPlaces(plan: Pick<MountPlan, "role" | "workspace" | "e
     const bound = [...pinned, ...shielded].map(inPlace).filter((path) => !taken.has(posix.join(place.target, path)));
     return { place: place.target, bound, masked: masked.map(inPlace) };
   });
+}
+
+function toWorkspaceMounts(plan: MountPlan): MountSettings[] {
+  switch (plan.mounted.type) {
+    case "host":
+      return toHostMounts(plan, plan.mounted.emptyFile);
+    case "copy":
+      return toCopyMounts(plan, plan.mounted.volume);
+    case "nothing":
+      return [];
+  }
 }
 
 function toHostMounts(plan: MountPlan, emptyFile: string): MountSettings[] {

@@ -14,6 +14,7 @@ import type { EngineNote } from "./engine-note.ts";
 import { type EngineWidePlan, toCreateOptions } from "./isolation.ts";
 import { LABEL } from "./labels.ts";
 import { LinkFailure } from "./link-choice.ts";
+import type { MountedWorkspace } from "./mounts.ts";
 import { enginePath, notShared, type OwnMount } from "./own-container.ts";
 
 export interface StartOptions {
@@ -46,10 +47,7 @@ export function startSandbox(plan: SandboxPlan, options: StartOptions): Promise<
     }
     const create = toCreateOptions({
       ...container,
-      mounted:
-        workVolume === undefined
-          ? { type: "host", emptyFile: await emptyFileFor(crossing, options) }
-          : { type: "copy", volume: workVolume },
+      mounted: await toMounted(plan, crossing, options),
       id: plan.id,
       sessionId: spec.sessionId,
       role: plan.role,
@@ -72,6 +70,16 @@ function assertReachable(crossing: Crossing, ownMounts: readonly OwnMount[] | un
   if (crossing.type !== "socket" || ownMounts === undefined) return;
   const { runDirectory } = crossing;
   if (enginePath(runDirectory, ownMounts) === undefined) throw new LinkFailure(notShared(runDirectory));
+}
+
+async function toMounted(
+  { seesWorkspace, workVolume }: SandboxPlan,
+  crossing: Crossing,
+  options: StartOptions,
+): Promise<MountedWorkspace> {
+  if (!seesWorkspace) return { type: "nothing" };
+  if (workVolume !== undefined) return { type: "copy", volume: workVolume };
+  return { type: "host", emptyFile: await emptyFileFor(crossing, options) };
 }
 
 function emptyFileFor(crossing: Crossing, { client, container, emptyFileNote: note }: StartOptions) {

@@ -3,7 +3,7 @@ import { readFile, stat } from "node:fs/promises";
 import { IpyboxError } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
 import { assertWorkspace } from "../assert-workspace.ts";
-import type { Sandbox, SandboxSpec } from "../engine.ts";
+import type { Sandbox, SandboxSpec, TaskSpec } from "../engine.ts";
 import type { Inside, SandboxPlan } from "../launcher.ts";
 import type { WorkspaceIdentity } from "../link/control-connection.ts";
 import { WorkspaceElsewhere } from "../link/workspace-elsewhere.ts";
@@ -54,11 +54,12 @@ export class WorkspacePlaces {
     return sandbox;
   }
 
-  /** What a task of the session gets: the same. */
-  async ofTask(spec: SandboxSpec): Promise<Inside> {
+  /** What a task of the session gets: the same, if anything. */
+  async ofTask(spec: TaskSpec): Promise<Inside> {
     const mounted = await this.#mounted("installer", spec);
     const workVolume = this.#volumes.get(spec.sessionId);
-    return workVolume === undefined ? mounted : { ...mounted, shields: [], workVolume };
+    if (workVolume !== undefined) return { ...mounted, shields: [], workVolume };
+    return spec.seesWorkspace ? mounted : { ...mounted, shields: [] };
   }
 
   async #mounted(role: SandboxRole, { workspace, mounts }: SandboxSpec): Promise<Inside> {

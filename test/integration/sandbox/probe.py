@@ -15,6 +15,15 @@ def attempt(path: str) -> str:
         return os.strerror(error.errno or 0)
 
 
+def read(path: str) -> str:
+    """Try to read a file."""
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError as error:
+        return os.strerror(error.errno or 0)
+
+
 def ask_egress() -> str:
     """Send a line to the egress socket and read one."""
     with socket.socket(socket.AF_UNIX) as egress:
@@ -29,7 +38,7 @@ print(
             "arguments": sys.argv[1:],
             "packages": attempt("/opt/ipybox/packages/probe"),
             "workspace": attempt("/workspace/probe"),
-            "secret": open("/workspace/.env").read(),
+            "secret": read("/workspace/.env"),
             "egress": ask_egress(),
             "bridge": os.path.exists("/run/ipybox/tools.sock"),
         }

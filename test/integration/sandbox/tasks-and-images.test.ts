@@ -36,14 +36,14 @@ describe("a task", () => {
   afterAll(() => subject[Symbol.asyncDispose]());
   afterEach(async () => expect(await subject.leftovers()).toEqual([]));
 
-  const run = async (options: Partial<TaskOptions> = {}) => {
+  const run = async (options: Partial<TaskOptions> = {}, seesWorkspace = true) => {
     const workspace = await subject.makeWorkspace();
     const secret = join(workspace.path, ".env");
     await writeFile(secret, "SECRET=1");
     const spec = await subject.newSpec({ workspace: { ...workspace, masked: [secret] } });
     const output: string[] = [];
     const result = await subject.engine.runTask(
-      { ...spec, module: "probe", args: ["a", "b c"] },
+      { ...spec, module: "probe", args: ["a", "b c"], seesWorkspace },
       {
         signal,
         onOutput: (text) => output.push(text),
@@ -66,6 +66,17 @@ describe("a task", () => {
       bridge: false,
     });
     expect(output).toContain("to stderr");
+  });
+
+  it("sees nothing of a workspace that is none of its business", async () => {
+    const { result, output } = await run({}, false);
+    expect(result, output).toEqual({ code: 7, outOfMemory: false });
+    expect(JSON.parse(output.split("\n")[0] ?? "")).toMatchObject({
+      packages: "made",
+      workspace: "Read-only file system",
+      secret: "No such file or directory",
+      egress: "from the host",
+    });
   });
 
   it("is ended by its signal, and nothing is left of it", async () => {

@@ -2,8 +2,9 @@ import { describe, expect, test } from "vitest";
 
 import { OutputFolder } from "../../../src/kernel/cell-output.ts";
 
+const LIMIT = 8 * 2 ** 20;
 const fold = (fill: (folder: OutputFolder) => void) => {
-  const folder = new OutputFolder();
+  const folder = new OutputFolder(LIMIT);
   fill(folder);
   return folder.fold();
 };
@@ -117,13 +118,44 @@ describe("OutputFolder", () => {
     expect(text).toBe("2\n2");
   });
 
+  test("takes a million updates among a hundred thousand displays", () => {
+    // To look for each display took as long as there were displays, and the server stood still for minutes.
+    const { text } = fold((folder) => {
+      for (let i = 0; i < 100_000; i += 1) folder.display(plain("", String(i)));
+      for (let i = 0; i < 1_000_000; i += 1) folder.updateDisplay(plain(String(i), "50000"));
+    });
+    expect(text).toBe("999999");
+  });
+
+  test("gives no more than the limit, however often a display of an id is shown", () => {
+    const picture = { data: { "image/svg+xml": "<svg/>".padEnd(LIMIT / 8) }, transient: { display_id: "p" } };
+    const { text, pictures } = fold((folder) => {
+      for (let i = 0; i < 1000; i += 1) folder.display(plain("", "d"));
+      folder.updateDisplay(plain("x".repeat(LIMIT / 2), "d"));
+      for (let i = 0; i < 1000; i += 1) folder.display(picture);
+    });
+    expect(text).toHaveLength(LIMIT);
+    expect(pictures).toHaveLength(8);
+  });
+
+  test.for([
+    ["nested so deep that to write it would be the end", "[".repeat(100_000) + "]".repeat(100_000)],
+    ["of numbers that are longer when they are written", `[${"1e20,".repeat(1e6)}1]`],
+  ] as const)("does not write JSON %s", ([, json]) => {
+    const data = {
+      "application/json": JSON.parse(json) as unknown,
+      "text/plain": "<IPython.core.display.JSON object>",
+    };
+    expect(fold((folder) => folder.display({ data, transient: {} })).text).toBe("<IPython.core.display.JSON object>");
+  });
+
   test("shows the text of what is no picture", () => {
     const data = { "image/png": "cG5n", "image/jpeg": ["/9j/"], "text/plain": "instead" };
     expect(fold((folder) => folder.display({ data, transient: {} }))).toEqual({ text: "instead", pictures: [] });
   });
 
   test("counts displays of nothing, of which a cell may make any number", () => {
-    const folder = new OutputFolder();
+    const folder = new OutputFolder(LIMIT);
     for (let i = 0; i < 1000; i += 1) folder.display({ data: {}, transient: {} });
     expect(folder.size).toBeGreaterThan(10_000);
   });

@@ -117,6 +117,16 @@ describe("the package installer", () => {
     await packages.install("numpy", options);
   });
 
+  it("says which option admits a host with a private address, where the installer could not reach it", async () => {
+    const packages = installer((_args, { onOutput }) => {
+      onOutput("fatal: unable to access 'https://example.org:8443/a/': CONNECT tunnel failed, response 403\n");
+      return Promise.resolve({ code: 1, outOfMemory: false });
+    });
+    await expect(packages.install("git+https://example.org:8443/a", { ...quiet, signal })).rejects.toMatchObject({
+      hint: expect.stringMatching(/--allow-private example\.org:8443$/) as unknown,
+    });
+  });
+
   it("runs one install at a time, also those of another server in the same workspace", async () => {
     let running = 0;
     let most = 0;

@@ -72,6 +72,9 @@ describe("a requirement", () => {
     ["./a/../../b", "outside the workspace"],
     ["/home/ann/project-2", "outside the workspace"],
     [`a${"b".repeat(2000)}`, "more than 2000 characters"],
+    // With two readings for each of them, the server would never have answered again.
+    [`a; ${"b".repeat(1900)} !`, "PEP 508"],
+    [`a; ${"=".repeat(1900)}!`, "PEP 508"],
   ])("is refused: %j", (text, reason) => {
     expect(() => parse(text)).toThrow(reason);
   });

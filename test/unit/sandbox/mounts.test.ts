@@ -221,3 +221,12 @@ describe("a copied workspace", () => {
     ]);
   });
 });
+
+it("mounts nothing of the workspace for whom it is none of their business", () => {
+  const workspace = { path: "/home/ann/project", key: "k", masked: ["/home/ann/project/.env"], protected: [] };
+  const extra = [{ source: "/data", target: "/data", readOnly: true }];
+  expect(summary({ role: "installer", workspace, extra, mounted: { type: "nothing" } })).toEqual([
+    "/run/user/1000/ipybox/r/s → /run/ipybox ro",
+    "ipybox-packages-k → /opt/ipybox/packages rw",
+  ]);
+});
