@@ -25,7 +25,7 @@ export type LoadedConfig =
 
 /** Flag beats environment beats file beats default; every problem of every source is listed at once. */
 export function loadConfig(sources: ConfigSources): LoadedConfig {
-  const problems: string[] = [];
+  const problems = findUnknownVariables(sources.env);
   const file = readConfigFile(sources, problems);
   const values: Partial<Record<OptionName, unknown>> = {};
   for (const name of OPTION_NAMES) {
@@ -43,6 +43,13 @@ export function loadConfig(sources: ConfigSources): LoadedConfig {
   if (problems.length > 0) return { problems, sound };
   values.allowWorkspaceUpstream ??= false;
   return { config: values as Config }; // every name of the table was set above, by its own schema
+}
+
+/** What is meant to hide or to forbid something must not be passed over for its spelling. */
+function findUnknownVariables(env: ConfigSources["env"]): string[] {
+  const known = new Set([...OPTION_NAMES.map(variableName), ...OTHER_VARIABLES]);
+  const given = Object.keys(env).filter((name) => name.startsWith("IPYBOX_") && (env[name] ?? "") !== "");
+  return given.filter((name) => !known.has(name)).map((name) => `unknown option ${name} in the environment`);
 }
 
 function pick(name: OptionName, sources: ConfigSources, file: Given): { value: unknown; origin: string } {
@@ -96,3 +103,6 @@ function splitList(value: string): string[] {
     .map((part) => part.trim())
     .filter((part) => part !== "");
 }
+
+/** Of `images/bootstrap-base.sh`, and of a kernel's own environment where there is no container. */
+const OTHER_VARIABLES = ["IPYBOX_DEBIAN_SUITE", "IPYBOX_DEBIAN_MIRROR", "IPYBOX_TOOLS"];

@@ -72,10 +72,11 @@ describe("loadConfig", () => {
     const path = configFile({ colour: "blue", cpus: "many" });
     const { problems } = loadConfig({
       flags: { memory: "lots", sandbox: "jail" },
-      env: env({ IPYBOX_PIDS: "-1" }),
+      env: env({ IPYBOX_PIDS: "-1", IPYBOX_POLICY: "p.json", IPYBOX_MASKS: "", IPYBOX_TOOLS: "/x" }),
       configFile: path,
     });
     expect(problems).toEqual([
+      "unknown option IPYBOX_POLICY in the environment",
       expect.stringContaining('unknown option "colour"'),
       expect.stringContaining("--sandbox"),
       expect.stringContaining("--memory"),
