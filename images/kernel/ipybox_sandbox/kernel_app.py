@@ -96,6 +96,7 @@ class InterruptibleEvents(EventManager):
 
 class SandboxShell(ZMQInteractiveShell):
     displayhook_class = Type(QuietDisplayHook)
+    _transformed: tuple[str, str] | None = None
 
     def init_instance_attrs(self) -> None:
         super().init_instance_attrs()
@@ -112,8 +113,15 @@ class SandboxShell(ZMQInteractiveShell):
         """Nothing: IPython keeps a copy of all that was ever printed, for its `%notebook`."""
         yield
 
+    def transform_cell(self, raw_cell: str) -> str:
+        """Once a cell: ipykernel asks for it, and then IPython."""
+        if self._transformed is None or self._transformed[0] != raw_cell:
+            self._transformed = (raw_cell, super().transform_cell(raw_cell))
+        return self._transformed[1]
+
     def forget_old_cells(self) -> None:
         """To be called after each cell."""
+        self._transformed = None
         self.history_manager.outputs.clear()
         self.history_manager.exceptions.clear()
         self.history_manager.db_input_cache.clear()  # for a database that there is none of
@@ -156,6 +164,7 @@ class SandboxKernel(IPythonKernel):
     def _publish_status(self, status: str, channel: str, parent: Any = None) -> None:
         if status != "busy":
             super()._publish_status(status, channel, parent)
+            self.iopub_thread.ring()
             return
         # The request's first message follows.
         message = self.session.msg("status", {"execution_state": status}, parent=parent or self.get_parent(channel))
@@ -178,7 +187,9 @@ class SandboxKernelApp(IPKernelApp):
 
     def init_iopub(self, context: Any) -> None:
         self.configure_tornado_logger()
-        self.iopub_thread = self.iopub_socket = OutputPipe(f"{self.abs_connection_file}.output")
+        self.iopub_thread = self.iopub_socket = OutputPipe(
+            f"{self.abs_connection_file}.output", f"{self.abs_connection_file}.bell"
+        )
 
     def init_control(self, context: Any) -> None:
         super().init_control(context)

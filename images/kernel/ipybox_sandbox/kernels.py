@@ -140,19 +140,19 @@ class ForkProvisioner(KernelProvisionerBase):
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> dict[str, Any]:
         connection_file = self.parent.connection_file
-        output, requests = f"{connection_file}.output", f"{connection_file}.requests"
-        self.output = PublishedOutput(output)
+        output, bell, requests = (f"{connection_file}.{name}" for name in ("output", "bell", "requests"))
+        self.output = PublishedOutput(output, bell)
         os.mkfifo(requests, 0o600)
         try:
             self.process = await self._server.start(self.kernel_id, connection_file, kwargs["env"], kwargs["cwd"])
-            self.requests = Requests(requests)
+            self.requests = Requests(requests, self.output.expect_reply)
         except KernelStartError:
             self.output.finish()
             raise
         except OSError as error:
             raise KernelStartError("The kernel ended as soon as it was ready") from error
         finally:
-            for path in (output, requests):
+            for path in (output, bell, requests):
                 os.unlink(path)  # the kernel has opened it, and nobody else is to
         return self.connection_info
 

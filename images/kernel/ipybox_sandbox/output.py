@@ -12,6 +12,7 @@ import os
 import select
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from ipykernel.iostream import IOPubThread, OutStream
@@ -29,8 +30,9 @@ class OutputPipe(IOPubThread):
 
     io_loop = None
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, bell: str) -> None:
         self._frames = FrameWriter(os.open(path, os.O_WRONLY))
+        self._bell = os.open(bell, os.O_WRONLY | os.O_NONBLOCK)
         self._captured = _CapturedDescriptors()
 
     def send_multipart(self, msg: Sequence[Any], *_: Any, **__: Any) -> None:
@@ -41,6 +43,11 @@ class OutputPipe(IOPubThread):
         """For what is followed at once: it goes out with that, and wakes the gateway no time more."""
         self._captured.drain()
         self._frames.hold_message(msg)
+
+    def ring(self) -> None:
+        """What was asked for is done, and nobody need wait for more."""
+        with suppress(BlockingIOError):  # it is ringing
+            os.write(self._bell, b"\0")
 
     def write(self, stream: CapturedStream, text: str) -> None:
         self._captured.drain()  # what a subprocess wrote before comes first

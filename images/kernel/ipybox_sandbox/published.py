@@ -16,6 +16,8 @@ from ipybox_sandbox.output_frames import FrameReader, Message, Text, pack_json
 
 MAX_UNSENT_BYTES = 4 * 1024 * 1024
 """Under way to one listener, beyond which nothing is read: the pipe fills, and the kernel waits."""
+FIRST_REST_SECONDS = 0.005
+"""After a request: most cells are over by then, and their reader is woken once, by the bell."""
 _REST_SECONDS = 0.002
 """Between two readings in a burst of short texts: to wake a reader costs more than to write."""
 _BURST_READINGS = 8
@@ -30,10 +32,11 @@ _READ_BYTES = 1024 * 1024
 class PublishedOutput:
     """The reading end of one kernel's pipe. Nothing is read while nobody listens, or somebody does not keep up."""
 
-    def __init__(self, path: str) -> None:
-        os.mkfifo(path, 0o600)
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    def __init__(self, path: str, bell: str) -> None:
+        """Makes both pipes; `bell` is what the kernel rings when it has done what it was asked for."""
+        self._descriptor, self._bell = _make_pipe(path), _make_pipe(bell)
         _enlarge(self._descriptor)
+        asyncio.get_running_loop().add_reader(self._bell, self._on_bell)
         self._frames = FrameReader()
         self._session = Session(key=b"")
         self._listeners: set[Subscription] = set()
@@ -63,6 +66,22 @@ class PublishedOutput:
         elif self._is_reading and not wanted:
             asyncio.get_running_loop().remove_reader(self._descriptor)
         self._is_reading = wanted
+
+    def expect_reply(self) -> None:
+        """A request has been sent. Each reading costs the kernel its turn on the processor, so it gets a head start."""
+        if self._is_open and self._rest is None:
+            self._rest_for(FIRST_REST_SECONDS)
+
+    def _on_bell(self) -> None:
+        if not os.read(self._bell, _READ_BYTES):  # the kernel has ended
+            asyncio.get_running_loop().remove_reader(self._bell)
+        self._end_rest()
+        if self._is_reading:
+            self._read()
+
+    def _rest_for(self, seconds: float) -> None:
+        self._rest = asyncio.get_running_loop().call_later(seconds, self._end_rest)
+        self.pace()
 
     def _end_rest(self) -> None:
         if self._rest is not None:
@@ -110,8 +129,7 @@ class PublishedOutput:
         self._read_at = loop.time()
         self._short_readings = self._short_readings + 1 if few_texts and is_soon else 0
         if self._short_readings >= _BURST_READINGS and self._rest is None:
-            self._rest = loop.call_later(_REST_SECONDS, self._end_rest)
-            self.pace()
+            self._rest_for(_REST_SECONDS)
 
     def _to_message(self, text: Text) -> Message:
         """With the text itself behind the content: as JSON it would cost the gateway more than all the rest."""
@@ -124,7 +142,14 @@ class PublishedOutput:
             self._is_open = False
             self._end_rest()
             self.pace()
+            asyncio.get_running_loop().remove_reader(self._bell)
+            os.close(self._bell)
             os.close(self._descriptor)
+
+
+def _make_pipe(path: str) -> int:
+    os.mkfifo(path, 0o600)
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
 
 
 def _enlarge(pipe: int) -> None:

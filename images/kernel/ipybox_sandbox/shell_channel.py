@@ -44,12 +44,14 @@ def pack_request(parts: Sequence[bytes]) -> bytes:
 class Requests:
     """The gateway's end, in the shape of a ZMQStream as far as Jupyter's server uses one."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, on_request: Callable[[], None]) -> None:
         """Raises when the kernel has not opened its end, or has ended."""
+        self._on_request = on_request
         self._stream = PipeIOStream(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
 
     def send_multipart(self, parts: Sequence[bytes], *_: Any, **__: Any) -> None:
         """Keeps what the kernel does not take yet."""
+        self._on_request()
         with suppress(StreamClosedError):  # its end is told otherwise
             self._stream.write(pack_request(parts))
 

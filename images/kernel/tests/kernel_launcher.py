@@ -67,11 +67,12 @@ class Sockets:
                     to_sockets.send_multipart(item)
 
 
-paths = [f"{sys.argv[1]}.{name}" for name in ("output", "requests")]
+paths = [f"{sys.argv[1]}.{name}" for name in ("output", "bell", "requests")]
 for path in paths:
     os.mkfifo(path)
 reading = os.open(paths[0], os.O_RDONLY | os.O_NONBLOCK)
-writing = os.open(paths[1], os.O_RDWR)
+bell = os.open(paths[1], os.O_RDONLY | os.O_NONBLOCK)  # which nobody hears
+writing = os.open(paths[2], os.O_RDWR)
 app = SandboxKernelApp.instance(connection_file=sys.argv[1])
 app.initialize([])
 os.set_blocking(reading, True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ipybox_sandbox import published
 from ipybox_sandbox.output_frames import FrameReader, FrameWriter, Message, Text
 from ipybox_sandbox.published import MAX_UNSENT_BYTES, PublishedOutput, Subscription
 
@@ -103,12 +104,24 @@ def test_what_is_held_goes_with_what_is_written_next_and_in_front_of_it(
     assert len(sizes) == 4 and max(sizes) <= select.PIPE_BUF  # two for the large one, which is not held
 
 
+class Heard:
+    """A listener."""
+
+    def __init__(self) -> None:
+        self.messages: list[list[Message]] = []
+        self.something = asyncio.Event()
+
+    def __call__(self, _: Subscription, messages: Sequence[Message]) -> None:
+        self.messages.append(list(messages))
+        self.something.set()
+
+
 def test_who_writes_waits_for_a_listener_that_does_not_keep_up(tmp_path: Path) -> None:
-    path = str(tmp_path / "output")
+    path, bell = str(tmp_path / "output"), str(tmp_path / "bell")
     written = 4 * MAX_UNSENT_BYTES
 
     async def listen() -> int:
-        output = PublishedOutput(path)
+        output = PublishedOutput(path, bell)
         writer = FrameWriter(os.open(path, os.O_WRONLY))
         heard = 0
         full = asyncio.Event()
@@ -135,10 +148,48 @@ def test_who_writes_waits_for_a_listener_that_does_not_keep_up(tmp_path: Path) -
     assert asyncio.run(listen()) == written
 
 
+def test_what_a_request_brings_about_is_read_at_once_when_the_bell_rings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published, "FIRST_REST_SECONDS", 3600)
+    path, bell = str(tmp_path / "output"), str(tmp_path / "bell")
+
+    async def listen() -> list[list[Message]]:
+        output, heard = PublishedOutput(path, bell), Heard()
+        output.subscribe().on_recv_stream(heard)
+        writer, ringing = FrameWriter(os.open(path, os.O_WRONLY)), os.open(bell, os.O_WRONLY)
+        output.expect_reply()
+        for message in (b"busy", b"result", b"idle"):
+            writer.write_message([message])
+            await asyncio.sleep(0)  # a turn of the loop: who waits for the pipe would read
+        assert heard.messages == []
+        os.write(ringing, b"\0")
+        await heard.something.wait()
+        output.finish()
+        return heard.messages
+
+    assert asyncio.run(listen()) == [[[b"busy"], [b"result"], [b"idle"]]]
+
+
+def test_what_takes_longer_is_read_without_the_bell(tmp_path: Path) -> None:
+    path, bell = str(tmp_path / "output"), str(tmp_path / "bell")
+
+    async def listen() -> list[list[Message]]:
+        output, heard = PublishedOutput(path, bell), Heard()
+        output.subscribe().on_recv_stream(heard)
+        output.expect_reply()
+        FrameWriter(os.open(path, os.O_WRONLY)).write_message([b"busy"])
+        await heard.something.wait()
+        output.finish()
+        return heard.messages
+
+    assert asyncio.run(listen()) == [[[b"busy"]]]
+
+
 def test_what_makes_no_sense_ends_the_output(tmp_path: Path) -> None:
     async def listen() -> list[Message]:
         path = str(tmp_path / "output")
-        output = PublishedOutput(path)
+        output = PublishedOutput(path, str(tmp_path / "bell"))
         descriptor = os.open(path, os.O_WRONLY)
         heard: list[Message] = []
         output.subscribe().on_recv_stream(lambda _, messages: heard.extend(messages))
