@@ -9,6 +9,7 @@ import { ToolBroker } from "../broker/tool-broker.ts";
 import { IpyboxError } from "../common/errors.ts";
 import { ReleaseStack } from "../common/lifecycle.ts";
 import type { Logger } from "../common/logger.ts";
+import { within } from "../common/time.ts";
 import { HostEgress } from "../egress/host-egress.ts";
 import { readText } from "../egress/index-config.ts";
 import { PackageInstaller } from "../packages/installer.ts";
@@ -70,7 +71,8 @@ export interface OpenSessionOptions {
 const MAX_MODULE_BYTES = 16 * 2 ** 20;
 const NO_WISHES: ShieldOptions = { mask: [], protect: [], unprotect: [] };
 const NOTHING_SHIELDED: ShieldedPaths = { masked: [], protected: [], complete: true };
-const MAX_OPENING_ATTEMPTS = 3;
+const CALM_MS = 500;
+const CALM_WITHIN_MS = 30_000;
 
 /** Joins the stations of a call for one client. Nothing is started yet; disposing the session ends everything it made. */
 export async function openSession(options: OpenSessionOptions): Promise<Session> {
@@ -135,6 +137,7 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
     prepare: ({ signal, onStep }) => engine.prepare({ signal, onProgress: (step) => onStep(describeStep(step)) }),
     openSandbox: (wishes) =>
       openUnbreached({
+        signal: wishes.signal,
         watch: async () => {
           await files.renew();
           await plantEnvFile(); // the user may have removed the one before
@@ -192,15 +195,19 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
 }
 
 interface Opening {
+  readonly signal: AbortSignal;
   readonly watch: () => Promise<ShieldWatcher>;
   /** Disposes the watcher with what it opens, or when that fails. */
   readonly open: (shields: ShieldWatcher) => Promise<LiveSandbox>;
 }
 
-/** Tries again when a mask fell before the sandbox was ready. */
-async function openUnbreached({ watch, open }: Opening): Promise<LiveSandbox> {
-  for (let attempt = 1; attempt <= MAX_OPENING_ATTEMPTS; attempt += 1) {
+/** When a mask fell before the sandbox was ready, tries again once nothing changes any more. */
+async function openUnbreached({ signal, watch, open }: Opening): Promise<LiveSandbox> {
+  const giveUpAt = performance.now() + CALM_WITHIN_MS;
+  for (let calmMs = 0; performance.now() < giveUpAt; calmMs = CALM_MS) {
+    signal.throwIfAborted();
     const shields = await watch();
+    if (calmMs > 0 && (await within(calmMs, shields.breached)) !== undefined) continue;
     try {
       const live = await open(shields);
       if (shields.breach === undefined) return live;

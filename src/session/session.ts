@@ -73,8 +73,8 @@ export class Session implements AsyncDisposable {
   readonly #registrar: ServerRegistrar;
   readonly #closing = new AbortController();
   #running: { readonly stop: AbortController; readonly calls: CellCalls } | undefined;
-  /** Set when a sandbox was lost between cells: the next cell's answer says so. */
-  #hadKernel = false;
+  /** Where the last cell ran. A cell that runs elsewhere without anybody's wish says so. */
+  #used: LiveSandbox | undefined;
   /** Why the last sandbox was taken away, until an answer has said so. */
   #breach: ShieldBreach | undefined;
 
@@ -122,7 +122,7 @@ export class Session implements AsyncDisposable {
     this.#running?.stop.abort({ type: "reset" } satisfies StopReason);
     await this.#inTurn(options, async () => {
       const live = this.#keeper.live;
-      this.#hadKernel = false;
+      this.#used = undefined;
       this.#breach = undefined;
       if (live === undefined) {
         await this.#keeper.get(options);
@@ -235,18 +235,20 @@ export class Session implements AsyncDisposable {
     const present = this.#keeper.live;
     await present?.shields?.startCell();
     await this.#pushFiles(present, options.signal);
-    const gone = this.#hadKernel && this.#keeper.live === undefined;
-    const lost = this.#hadKernel && !gone && present?.kernel.death !== undefined;
-    if (lost) await present.replaceKernel().catch(() => this.#keeper.discard());
+    const holding = this.#keeper.live;
+    const died = holding?.kernel.death !== undefined;
+    if (died) await holding.replaceKernel().catch(() => this.#keeper.discard());
     const live = await this.#keeper.get(options);
     if (live !== present) {
       await live.shields?.startCell();
       await live.pushFiles(options.signal); // opening it took a while
     }
-    this.#hadKernel = true;
+    const used = this.#used;
     const breach = this.#breach;
+    this.#used = live;
     this.#breach = undefined;
-    return { live, loss: lost || gone ? [noticeOfLoss(gone ? "The sandbox ended" : "The kernel died", breach)] : [] };
+    if (used === undefined || (used === live && !died)) return { live, loss: [] };
+    return { live, loss: [noticeOfLoss(used === live ? "The kernel died" : "The sandbox ended", breach)] };
   }
 
   /** A sandbox that does not take the host's files is given up. */
@@ -260,14 +262,17 @@ export class Session implements AsyncDisposable {
     }
   }
 
-  /** The next cell gets a new sandbox, and its answer says why; so does that of a running one. */
+  /**
+   * The next cell gets a new sandbox, and its answer says why; so does that of a running one. It is not made before:
+   * what replaces one file (`npm ci`, a checkout) soon replaces another.
+   */
   #onBreach(breach: ShieldBreach): void {
-    this.#breach = breach;
-    void this.#keeper.discard().then(() => this.#keeper.start());
+    this.#breach ??= breach;
+    void this.#keeper.discard();
   }
 
   async #replaceSandbox(): Promise<void> {
-    this.#hadKernel = false; // the cell's own answer has said so
+    this.#used = undefined; // the cell's own answer has said so
     await this.#keeper.discard();
     this.#keeper.start();
   }

@@ -14,7 +14,7 @@ import { join } from "node:path";
 import Docker from "dockerode";
 import { describe, expect } from "vitest";
 
-import { metaOf, textOf } from "../helpers/client.ts";
+import { metaOf, textOf, upstream } from "../helpers/client.ts";
 import { test as baseTest } from "../helpers/session.ts";
 
 /** A session in a workspace with these files. */
@@ -40,14 +40,15 @@ const replace = (path: string, content: string) => {
   renameSync(`${path}~`, path);
 };
 
-/** When the engine paused a sandbox of a workspace, or killed it where it can't, in milliseconds of the epoch. */
-const stoppedAt = async (workspace: string): Promise<number> => {
+/** When the engine said one of these of the sandboxes of a workspace, in milliseconds of the epoch. */
+const eventsOf = async (workspace: string, event: string[]): Promise<number[]> => {
   const now = Math.ceil(Date.now() / 1000);
-  const filters = { event: ["pause", "kill", "died"], label: [`io.ipybox.workspace=${workspace}`] };
+  const filters = { event, label: [`io.ipybox.workspace=${workspace}`] };
   let text = "";
   for await (const chunk of await new Docker().getEvents({ since: now - 60, until: now, filters }))
     text += String(chunk);
-  return (JSON.parse(text.split("\n")[0] ?? "") as { timeNano: number }).timeNano / 1e6; // the engine's documented shape
+  const lines = text.split("\n").filter((line) => line !== "");
+  return lines.map((line) => (JSON.parse(line) as { timeNano: number }).timeNano / 1e6); // the engine's documented shape
 };
 
 describe("a masked file", () => {
@@ -63,7 +64,8 @@ describe("a masked file", () => {
       "''\nFalse\n[sub/.env was replaced: the sandbox was stopped at once, and this cell ran in a new one; variables and imports are lost]",
     );
     expect([next.isError, metaOf(next).stateKept]).toEqual([false, false]);
-    const stoppedAfterMs = (await stoppedAt(client.workspace)) - replacedAt;
+    const [stoppedAt = Infinity] = await eventsOf(client.workspace, ["pause", "kill", "died"]); // killed where it can't pause
+    const stoppedAfterMs = stoppedAt - replacedAt;
     console.log(`the sandbox was stopped ${stoppedAfterMs.toFixed(0)} ms after a masked file was replaced`);
     expect(stoppedAfterMs).toBeLessThan(200);
     expect(await client.text("'quiet'")).toBe("'quiet'");
@@ -81,6 +83,23 @@ describe("a masked file", () => {
     );
     expect([result.isError, metaOf(result).status, metaOf(result).stateKept]).toEqual([true, "died", false]);
     expect(textOf(await client.cell("open('.env').read()"))).toMatch(/^''\n\[\.env was replaced: /);
+  });
+
+  test("that is replaced again and again costs one sandbox, made for the next cell, which says so once", async ({
+    open,
+  }) => {
+    await using client = await open({ "node_modules/package/.env": "A=1", ".env": "B=1" });
+    await client.text("x = 1");
+    for (const path of ["node_modules/package/.env", ".env", "node_modules/package/.env"]) {
+      replace(client.at(path), "C=1");
+      await expect.poll(() => eventsOf(client.workspace, ["destroy", "remove"])).toHaveLength(1);
+    }
+    await client.modules("memory", upstream("memory")); // which needs a sandbox as well
+    expect(textOf(await client.cell("'x' in globals()"))).toMatch(
+      /^False\n\[node_modules\/package\/\.env was replaced: /,
+    );
+    expect(await client.text("'quiet'")).toBe("'quiet'");
+    expect(await eventsOf(client.workspace, ["create"])).toHaveLength(2);
   });
 
   test("that comes up late, deep down, does the same; written in place it does not", async ({ open }) => {
