@@ -142,10 +142,10 @@ print(echo.run(echo.Params(message="\${HOST_KEY} \${WORKSPACE} $HOST_KEY")))`;
     ]) {
       expect(await attacked.tries(way), way).toMatch(/^refused: OSError|^refused: (PermissionError|FileExistsError)/);
     }
-    const waiting = `import os, socket, subprocess, sys, time
-subprocess.Popen([sys.executable, "-c", "import socket, time; s = socket.socket(socket.AF_UNIX); s.connect('${path}'); open('dialled', 'w'); time.sleep(1000)"],
-                 start_new_session=True)
-while not os.path.exists("dialled"): time.sleep(0.05)`;
+    const waiting = `import subprocess, sys
+code = "import socket, time; s = socket.socket(socket.AF_UNIX); s.connect('${path}'); print('dialled', flush=True); time.sleep(1000)"
+child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE)
+_ = child.stdout.readline()`;
     await attacked.client.text(waiting);
     await attacked.client.call("reset");
     expect(await attacked.client.text("import subprocess; print(subprocess.getoutput('ps ax').count('dialled'))")).toBe(

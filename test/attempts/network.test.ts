@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { createServer, type AddressInfo, type Server } from "node:net";
 
+import type Docker from "dockerode";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
 import { docker, SessionUnderAttack, withoutWalls } from "./session-under-attack.ts";
@@ -25,6 +26,34 @@ afterAll(async () => {
 });
 
 const onLoopback = () => `connected(("127.0.0.1", ${port}))`;
+const METADATA = "169.254.169.254";
+/** A web server in a container; with the right to, it takes the address of the cloud's metadata in its network. */
+async function startService(options: Docker.ContainerCreateOptions) {
+  const port = 8000;
+  const code = `import fcntl, http.server, socket, struct
+address = struct.pack("16sH2s4s8x", b"lo:1", socket.AF_INET, bytes(2), socket.inet_aton("${METADATA}"))
+try: fcntl.ioctl(socket.socket(), 0x8916, address)  # SIOCSIFADDR
+except PermissionError: pass
+server = http.server.HTTPServer(("", ${port}), http.server.BaseHTTPRequestHandler)
+print("listening", flush=True)
+server.serve_forever()`;
+  const container = await docker.createContainer({
+    Image: attacked.image,
+    Entrypoint: ["/opt/ipybox/venv/bin/python", "-c", code],
+    User: "0:0",
+    ...options,
+  });
+  const service = { id: container.id, port, [Symbol.asyncDispose]: () => container.remove({ force: true }) };
+  try {
+    const output = await container.attach({ stream: true, stdout: true, stderr: true });
+    await container.start();
+    await once(output, "data");
+    return service;
+  } catch (error) {
+    await service[Symbol.asyncDispose]();
+    throw error;
+  }
+}
 /** Older versions of Node.js fill the name with zeros. */
 const onAbstract = `name = "\\0service-of-the-test-${process.pid}"
 try:
@@ -38,7 +67,7 @@ describe("no network: a cell can't reach", () => {
     ["the internet over IPv4", `connected(("1.1.1.1", 443))`],
     ["the internet over IPv6", `connected(("2606:4700:4700::1111", 443), socket.AF_INET6)`],
     ["the engine's bridge", `connected(("172.17.0.1", 22))`],
-    ["the cloud's metadata over IPv4", `connected(("169.254.169.254", 80))`],
+    ["the cloud's metadata over IPv4", `connected(("${METADATA}", 80))`],
     ["the cloud's metadata over IPv6", `connected(("fd00:ec2::254", 80), socket.AF_INET6)`],
     ["a name server", `socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"?", ("8.8.8.8", 53))`],
     [
@@ -59,27 +88,25 @@ s.sendto(b"?", ("255.255.255.255", 9))`,
 
   test("a name that the engine's own DNS knows, nor who has it, which a container in that network does", async () => {
     const network = await docker.createNetwork({ Name: `test-ipybox-${process.pid}`, Internal: true });
-    const service = await docker.createContainer({
-      Image: attacked.image,
-      Entrypoint: ["/opt/ipybox/venv/bin/python", "-m", "http.server", "8000"],
-      HostConfig: { NetworkMode: network.id },
-      NetworkingConfig: { EndpointsConfig: { [network.id]: { Aliases: ["service.test"] } } },
-    });
     try {
-      await service.start();
-      const code = `def reached():
-    for _ in range(100):
-        try:
-            return connected(("service.test", 8000))
-        except ConnectionRefusedError:
-            time.sleep(0.1)  # it has not begun to listen
-reached()`;
+      await using service = await startService({
+        HostConfig: { NetworkMode: network.id },
+        NetworkingConfig: { EndpointsConfig: { [network.id]: { Aliases: ["service.test"] } } },
+      });
+      const code = `connected(("service.test", ${service.port}))`;
       expect(await attacked.tries(code)).toMatch(/^refused: gaierror/);
       expect(await withoutWalls(attacked.image, code, { NetworkMode: network.id })).toBe("succeeded: 'connected'");
     } finally {
-      await service.remove({ force: true });
       await network.remove();
     }
+  });
+
+  test("the address of the cloud's metadata where somebody has it, which a container in that network does", async () => {
+    await using service = await startService({ HostConfig: { NetworkMode: "none", CapAdd: ["NET_ADMIN"] } });
+    const code = `connected(("${METADATA}", ${service.port}))`;
+    expect(await attacked.tries(code)).toMatch(/^refused: OSError: \[Errno 101\]/);
+    const network = { NetworkMode: `container:${service.id}` };
+    expect(await withoutWalls(attacked.image, code, network)).toBe("succeeded: 'connected'");
   });
 
   test("a service on the host's loopback, which a container in the host's network does", async () => {

@@ -74,7 +74,7 @@ answer or fail(errno.ECONNRESET)`;
     ["become init, and be told the token", `{"role":"init","version":1}`],
     ["become a gateway without the token", `{"role":"gateway","token":"00000000000000000000000000000000"}`],
     ["become something else", `{"role":"host"}`],
-    ["be asked twice", `not json`],
+    ["be heard in no words of the protocol", `not json`],
   ] as const)("%s", async ([, line]) => {
     expect(await attacked.tries(asks(line))).toMatch(/^refused: (ConnectionResetError|BrokenPipeError)/);
   });

@@ -1,18 +1,24 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { expect } from "vitest";
 
 import { type TestClient, upstream } from "../helpers/client.ts";
-import { test } from "../helpers/session.ts";
+import { test as baseTest } from "../helpers/session.ts";
+
+/** Two servers of a workspace of their own. */
+const test = baseTest.extend("two", async ({ connect, directory }, { onCleanup }) => {
+  const workspace = mkdtempSync(join(directory.path, "workspace-"));
+  const [one, other] = await Promise.all([connect({ workspace }), connect({ workspace })]);
+  onCleanup(async () => {
+    for (const client of [one, other]) await client[Symbol.asyncDispose]();
+  });
+  return { workspace, one, other };
+});
 
 test("two servers of a workspace that generate the same name at once leave one whole API, which both use", async ({
-  connect,
-  directory,
+  two: { workspace, one, other },
 }) => {
-  const workspace = directory.make("generating");
-  await using one = await connect({ workspace });
-  await using other = await connect({ workspace });
   const call = "from mcptools.same.echo import Params, run; run(Params(message='heard'))";
   for (let round = 0; round < 3; round++) {
     const modules = await Promise.all([one, other].map((client) => client.modules("same", upstream("everything"))));
@@ -27,12 +33,8 @@ test("two servers of a workspace that generate the same name at once leave one w
 });
 
 test("two servers of a workspace that spill at once each keep the whole of their output", async ({
-  connect,
-  directory,
+  two: { workspace, one, other },
 }) => {
-  const workspace = directory.make("spilling");
-  await using one = await connect({ workspace });
-  await using other = await connect({ workspace });
   const print = async (client: TestClient, mark: string) => {
     const answer = await client.text(`for n in range(5_000): print("${mark}", n)`);
     return /\.ipybox\/out\/[a-z0-9-]+\.txt/.exec(answer)?.[0] ?? "no spill";
