@@ -56,7 +56,7 @@ const OPENS: Readonly<Record<string, readonly string[]>> = {
   ],
   "facts of this machine": [
     ...["all-in-one.ts", "common/process-identity.ts", "config/initial-environment.ts", "sandbox/build-host.ts"],
-    ...["sandbox/docker/own-container.ts", "sandbox/docker/workspace-place.ts"],
+    ...["sandbox/docker/own-container.ts", "sandbox/docker/workspace-place.ts", "workspace/watch-limit.ts"],
   ],
 };
 

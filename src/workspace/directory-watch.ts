@@ -1,5 +1,5 @@
 import { type FSWatcher, watch } from "node:fs";
-import { sep } from "node:path";
+import { dirname } from "node:path";
 import { systemCodeOf } from "../common/errors.ts";
 import { withDirectory } from "./beneath.ts";
 
@@ -11,6 +11,7 @@ export interface DirectoryWatchOptions {
   readonly onEvent: (directory: string, name: string | undefined, moved: boolean) => void;
   /** Called once, when no further directory can be watched. */
   readonly onFull: (reason: string) => void;
+  readonly maxDirectories: number;
 }
 
 /**
@@ -21,6 +22,8 @@ export interface DirectoryWatchOptions {
 export class DirectoryWatch implements Disposable {
   readonly #options: DirectoryWatchOptions;
   readonly #watchers = new Map<string, FSWatcher>();
+  /** The directories in each one that were watched. */
+  readonly #children = new Map<string, Set<string>>();
   readonly #tooBusy = new Set<string>();
   #timer: NodeJS.Timeout | undefined;
   #windowStart = 0;
@@ -32,13 +35,17 @@ export class DirectoryWatch implements Disposable {
     this.#options = options;
   }
 
+  /** Whether a directory could not be watched for want of room. */
+  get full(): boolean {
+    return this.#full;
+  }
+
   /** Watches `path`, anew if it is another directory by now. One that can't be opened is passed over. */
   add(path: string): void {
     if (this.#disposed || this.#tooBusy.has(path)) return;
-    this.#watchers.get(path)?.close();
-    this.#watchers.delete(path);
-    if (this.#watchers.size >= MAX_DIRECTORIES) {
-      this.#reportFull(`more than ${MAX_DIRECTORIES} directories`);
+    this.#close(path);
+    if (this.#watchers.size >= this.#options.maxDirectories) {
+      this.#reportFull(`they are more than ${this.#options.maxDirectories}`);
       return;
     }
     try {
@@ -46,23 +53,24 @@ export class DirectoryWatch implements Disposable {
         watch(place, { persistent: false }, (type, name) => this.#onEvent(path, name, type === "rename")),
       );
       this.#watchers.set(path, watcher);
-      watcher.on("error", () => this.#forget(path, watcher));
+      const siblings = this.#children.get(dirname(path)) ?? new Set();
+      this.#children.set(dirname(path), siblings.add(path));
+      watcher.on("error", () => {
+        if (this.#watchers.get(path) === watcher) this.#close(path);
+      });
     } catch (error) {
-      if (systemCodeOf(error) === "ENOSPC" || systemCodeOf(error) === "EMFILE") {
-        this.#reportFull("the limit of inotify watches (fs.inotify.max_user_watches) is reached");
-      }
+      const code = systemCodeOf(error);
+      if (code === "ENOSPC") this.#reportFull("the system admits no more watches");
+      if (code === "EMFILE") this.#reportFull("too many files or inotify instances are open");
     }
-  }
-
-  has(path: string): boolean {
-    return this.#watchers.has(path);
   }
 
   /** Lets go of `path` and of everything below it. */
   remove(path: string): void {
-    for (const [watched, watcher] of this.#watchers) {
-      if (watched === path || watched.startsWith(path + sep)) this.#forget(watched, watcher);
-    }
+    for (const child of this.#children.get(path) ?? []) this.remove(child);
+    this.#children.delete(path);
+    this.#children.get(dirname(path))?.delete(path);
+    this.#close(path);
   }
 
   [Symbol.dispose](): void {
@@ -70,6 +78,7 @@ export class DirectoryWatch implements Disposable {
     clearTimeout(this.#timer);
     for (const watcher of this.#watchers.values()) watcher.close();
     this.#watchers.clear();
+    this.#children.clear();
   }
 
   #onEvent(directory: string, name: string | null, moved: boolean): void {
@@ -83,8 +92,7 @@ export class DirectoryWatch implements Disposable {
   }
 
   #pause(directory: string): void {
-    this.#watchers.get(directory)?.close();
-    this.#watchers.delete(directory);
+    this.#close(directory);
     this.#tooBusy.add(directory);
     this.#timer ??= setTimeout(() => this.#resume(), WINDOW_MS).unref();
   }
@@ -99,9 +107,9 @@ export class DirectoryWatch implements Disposable {
     }
   }
 
-  #forget(path: string, watcher: FSWatcher): void {
-    watcher.close();
-    if (this.#watchers.get(path) === watcher) this.#watchers.delete(path);
+  #close(path: string): void {
+    this.#watchers.get(path)?.close();
+    this.#watchers.delete(path);
   }
 
   #reportFull(reason: string): void {
@@ -110,7 +118,6 @@ export class DirectoryWatch implements Disposable {
   }
 }
 
-const MAX_DIRECTORIES = 4096;
 /** About 15 ms of work in each 100. */
 const MAX_EVENTS_PER_WINDOW = 5000;
 const WINDOW_MS = 100;

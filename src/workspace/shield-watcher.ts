@@ -9,6 +9,7 @@ import { DirectoryWatch } from "./directory-watch.ts";
 import type { ShieldRules } from "./shield-rules.ts";
 import { findShieldedPaths, type ShieldedPaths } from "./shielded-paths.ts";
 import { Walk } from "./walk.ts";
+import { readWatchLimit } from "./watch-limit.ts";
 
 /** Why a sandbox may see by now what it must not. */
 export interface ShieldBreach {
@@ -37,17 +38,22 @@ export class ShieldWatcher implements Disposable {
   #changed = new Set<string>();
   #started = false;
 
-  private constructor(rules: ShieldRules, logger: Logger) {
+  private constructor(rules: ShieldRules, logger: Logger, maxDirectories: number) {
     this.#rules = rules;
     this.#watch = new DirectoryWatch({
       onEvent: (directory, name, moved) => this.#onEvent(directory, name, moved),
-      onFull: (reason) => logger.warn("not every directory of the workspace is watched for new .env files", { reason }),
+      onFull: (reason) => logger.warn(UNWATCHED, { reason, remedy: REMEDY }),
+      maxDirectories,
     });
   }
 
   /** Finds what is to be shielded, and watches from that moment on. Dispose it with the sandbox. */
-  static async open(rules: ShieldRules, logger: Logger): Promise<ShieldWatcher> {
-    const watcher = new ShieldWatcher(rules, logger);
+  static async open(
+    rules: ShieldRules,
+    logger: Logger,
+    maxDirectories: number = readWatchLimit(),
+  ): Promise<ShieldWatcher> {
+    const watcher = new ShieldWatcher(rules, logger, maxDirectories);
     try {
       await watcher.#start();
       return watcher;
@@ -74,6 +80,7 @@ export class ShieldWatcher implements Disposable {
   async startCell(): Promise<void> {
     await this.#settle();
     for (const path of this.#shielded.masked) this.#checkMasked(path);
+    if (this.#watch.full) await this.#lookEverywhere();
     this.#changed = new Set();
   }
 
@@ -166,6 +173,15 @@ export class ShieldWatcher implements Disposable {
     }
   }
 
+  /** What came up in directories that are not watched is found late, but before the next cell can read it. */
+  async #lookEverywhere(): Promise<void> {
+    const walk = new Walk(this.#rules.workspace, { looksInto: (directory) => this.#rules.looksInto(directory) });
+    for await (const { path, entry } of walk.entries()) {
+      if (this.#breach !== undefined) return;
+      await this.#checkMatch(path, entry);
+    }
+  }
+
   #checkMasked(path: string): void {
     if (identityOf(look(path)) !== this.#covered.get(path)) this.#report(path, "was replaced");
   }
@@ -228,5 +244,8 @@ function identityOf(info: BigIntStats | undefined): string | undefined {
   return info && `${info.dev}:${info.ino}:${info.isFile() ? "file" : info.isDirectory() ? "directory" : "other"}`;
 }
 
+const UNWATCHED =
+  "not every directory of the workspace is watched: a new .env file in the others is found when the next cell begins";
+const REMEDY = "raise fs.inotify.max_user_watches and fs.inotify.max_user_instances, or make the workspace smaller";
 /** `.git/hooks/*` is two directories below where a repository appears. */
 const UNCOVERED_DEPTH = 2;

@@ -34,21 +34,19 @@ export class Walk {
 
   async *entries(): AsyncGenerator<Found> {
     let left = MAX_ENTRIES;
-    let turnStartedAt = performance.now();
+    let turnEndsAt = 0;
     const ordinary = [this.#root];
     const last: string[] = [];
     for (const queue of [ordinary, last]) {
       for (const directory of queue) {
-        if (performance.now() - turnStartedAt > MAX_TURN_MS) {
-          await setImmediate(); // reading many directories must hold up nobody
-          turnStartedAt = performance.now();
-        }
+        if (performance.now() > turnEndsAt) turnEndsAt = await nextTurn();
         this.#options.onDirectory?.(directory);
-        for (const entry of readDirectory(directory, left + 1)) {
+        for (const entry of readDirectory(directory)) {
           if (left-- === 0) {
             this.complete = false;
             return;
           }
+          if (performance.now() > turnEndsAt) turnEndsAt = await nextTurn();
           const path = join(directory, entry.name);
           yield { path, entry };
           if (!entry.isDirectory() || !this.#options.looksInto(path)) continue;
@@ -59,36 +57,36 @@ export class Walk {
   }
 }
 
+/** Lets others work first: reading much must hold up nobody. Resolves to when this turn is over. */
+async function nextTurn(): Promise<number> {
+  await setImmediate();
+  return performance.now() + MAX_TURN_MS;
+}
+
 /** True for directories that tools fill: large, and hardly anything in them is a project's own. */
 export function isToolDirectory(name: string): boolean {
   return TOOL_DIRECTORIES.has(name);
 }
 
 /**
- * At most `maxEntries` of what is in a directory; nothing when it can't be read or a link leads there. In one go, which
- * takes a sixth of the time that handing each step to a thread does.
+ * What is in a directory; nothing when it can't be read or a link leads there. Step by step: it may hold more than is good
+ * to keep. Synchronously: that takes a sixth of the time that handing each step to a thread does.
  */
-function readDirectory(path: string, maxEntries: number): Dirent[] {
+function* readDirectory(path: string): Generator<Dirent> {
   try {
-    return withDirectory(path, (place) => {
-      const directory = opendirSync(place);
-      const entries: Dirent[] = [];
-      try {
-        for (let entry = directory.readSync(); entry !== null && entries.length < maxEntries;) {
-          entries.push(entry);
-          entry = directory.readSync();
-        }
-      } finally {
-        directory.closeSync();
-      }
-      return entries;
-    });
+    const directory = withDirectory(path, (place) => opendirSync(place));
+    try {
+      for (let entry = directory.readSync(); entry !== null; entry = directory.readSync()) yield entry;
+    } finally {
+      directory.closeSync();
+    }
   } catch {
-    return [];
+    // It is gone, or was never ours to read.
   }
 }
 
-const MAX_ENTRIES = 100_000;
+/** Some seconds of work. */
+const MAX_ENTRIES = 1_000_000;
 const MAX_TURN_MS = 10;
 const TOOL_DIRECTORIES = new Set([
   ...[".git", "node_modules", "__pycache__", ".venv", "venv", ".tox", ".mypy_cache", ".ipybox"],

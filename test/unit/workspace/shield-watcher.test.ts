@@ -2,7 +2,7 @@ import { appendFile, mkdir, mkdtemp, realpath, rename, rm, symlink, unlink, writ
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { silentLogger } from "../../../src/common/logger.ts";
+import { type LogFields, silentLogger } from "../../../src/common/logger.ts";
 import { within } from "../../../src/common/time.ts";
 import { type ShieldOptions, ShieldRules } from "../../../src/workspace/shield-rules.ts";
 import { ShieldWatcher } from "../../../src/workspace/shield-watcher.ts";
@@ -100,6 +100,20 @@ describe("a mask is breached when", () => {
     const watcher = await watch({ mask: ["*.pem"] });
     await put("a/b/c/d/e/key.pem");
     expect(await watcher.breached).toEqual({ path: "a/b/c/d/e/key.pem", what: "appeared" });
+  });
+
+  it("something new matches where no directory can be watched any more: when the next cell begins, as the log says", async () => {
+    await put("a/b/c/x");
+    const rules = new ShieldRules(workspace, { mask: [], protect: [], unprotect: [] });
+    const warnings: unknown[] = [];
+    const logger = { ...silentLogger, warn: (_message: string, fields?: LogFields) => warnings.push(fields) };
+    const watcher = await ShieldWatcher.open(rules, logger, 2);
+    open.push(watcher);
+    await put("a/b/c/.env");
+    await watcher.startCell();
+    expect(watcher.breach).toEqual({ path: "a/b/c/.env", what: "appeared" });
+    const remedy = expect.stringContaining("fs.inotify.max_user_watches") as string;
+    expect(warnings).toEqual([{ reason: "they are more than 2", remedy }]);
   });
 
   it("the directory of the masked file is flooded with events", async () => {
