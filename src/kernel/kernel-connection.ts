@@ -18,7 +18,7 @@ const OTHER_NEWS_MS = 750;
  * The gateway takes leave of a connection. One that just ends has gone with its sandbox, whose end the engine reports,
  * with the cause: in time for an answer within 2 s, or it is not waited for.
  */
-const SANDBOX_NEWS_MS = 1_750;
+const SANDBOX_NEWS_MS = 1_800;
 const NO_LEAVE_TAKEN = 1006; // RFC 6455, 7.4.1
 
 /** A running kernel and our WebSocket to it. It runs one cell at a time; the caller queues. */

@@ -124,19 +124,18 @@ export class LiveSandbox implements AsyncDisposable {
   }
 
   /**
-   * Where the workspace is a copy, brings what changed in it to the host. Never rejects; resolves to what there is to
-   * say.
+   * Where the workspace is a copy, brings what changed in it to the host, for the last time if the sandbox is given up.
+   * Never rejects; resolves to what there is to say.
    */
-  async pullFiles(signal: AbortSignal): Promise<string[]> {
+  async pullFiles(signal: AbortSignal, { isLast = false } = {}): Promise<string[]> {
     if (this.#copy === undefined) return [];
     if (!this.usable) return ["[The sandbox ended before the files that this cell changed were copied to the host]"];
     try {
       return noticesOfPull(await this.#copy.pull(withTimeout(PULL_MS, signal, this.#options.signal)));
     } catch (error) {
       this.#options.logger.warn("changes of the workspace's copy did not reach the host", { error: messageOf(error) });
-      return [
-        "[Not every file that this cell changed was copied to the host: the next cell in this sandbox tries again]",
-      ];
+      const rest = isLast ? "the others are lost with the sandbox" : "the next cell tries again";
+      return [`[Not every file that this cell changed was copied to the host: ${rest}]`];
     }
   }
 

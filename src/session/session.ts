@@ -207,7 +207,7 @@ export class Session implements AsyncDisposable {
       });
       const changed = noticesOfChanges((await live.shields?.changedInCell()) ?? []);
       const leisure = outcome.due ?? options.signal;
-      const copied = await live.pullFiles(leisure);
+      const copied = await live.pullFiles(leisure, { isLast: outcome.sandboxLost });
       if (outcome.sandboxLost && live.shields?.breach === undefined) void this.#replaceSandbox();
       let shrinking: AbortSignal | undefined; // few cells show a picture that is too large
       const { text, truncation } = await cellFiles.fit(outcome.output.text, options.maxOutputChars);

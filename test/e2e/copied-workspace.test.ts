@@ -124,7 +124,7 @@ os.truncate(os.open('sparse', os.O_CREAT | os.O_WRONLY), 100 * 2**30)
     );
     expect(textOf(result)).toBe(
       "[Timed out after 1 s: the sandbox was replaced; variables are lost]\n" +
-        "[Not every file that this cell changed was copied to the host: the next cell in this sandbox tries again]",
+        "[Not every file that this cell changed was copied to the host: the others are lost with the sandbox]",
     );
     expect(await client.text("1 + 1")).toBe("2");
   });

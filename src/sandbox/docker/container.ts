@@ -32,7 +32,7 @@ export interface StartOptions {
 /** An out-of-memory kill this shortly before the exit is its cause. */
 const OOM_WINDOW_MS = 5000;
 /** How long the engine may take to report an exit that is known otherwise: the answer of a cell waits for it. */
-const EXIT_TIMEOUT_MS = 1500;
+const EXIT_TIMEOUT_MS = 1700;
 const REMOVAL_TIMEOUT_MS = 2000;
 const SIGKILL_EXIT_CODE = 137;
 
