@@ -19,7 +19,7 @@ class Request:
     """What the host asks for; it has checked the requirement already."""
 
     requirement: str
-    """As uv takes it: a PEP 508 requirement, or with `local` a path from the workspace on, which is the working directory."""
+    """As uv takes it: a PEP 508 requirement, or with `local` a path from the workspace, the working directory."""
     local: bool
     """The requirement is a wheel, source archive or directory in the workspace."""
     indexes: int
