@@ -151,6 +151,23 @@ def test_installs_with_dependencies_and_compiles(
     assert sorted(path.name for path in paths.volume.iterdir()) == ["current", "gen-1"]
 
 
+def test_what_others_hard_link_of_the_image_is_no_change(
+    index: Index, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Environments that uv makes on one host share their files, and a link more changes the status of a file."""
+    metadata = paths.image_site / "frozen-1.0.dist-info" / "METADATA"
+    original = index.page
+
+    def page(project: str) -> str | None:
+        os.link(metadata, tmp_path / f"of-another-environment-{project}")
+        return original(project)
+
+    monkeypatch.setattr(index, "page", page)
+    index.add_wheel("thing", "1.0", {"thing.py": ""})
+    install(request("thing"), paths)
+    assert (paths.volume / "current" / "thing.py").exists()
+
+
 def test_a_new_generation_leaves_the_previous_one_as_it_was(index: Index, paths: Paths) -> None:
     index.add_wheel("alpha", "1.0", {"alpha/__init__.py": "one\n", "alpha/old.py": ""})
     index.add_wheel("keep", "1.0", {"keep.py": ""})

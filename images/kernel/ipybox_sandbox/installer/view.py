@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import venv
@@ -50,9 +49,11 @@ def distribution_stamps(site: Path) -> dict[str, Installed]:
     """Map normalized names to what is installed under them."""
     found = {}
     for directory in sorted(site.glob("*.dist-info")):
+        metadata = directory / "METADATA"
         try:
-            with (directory / "METADATA").open(encoding="utf-8", errors="replace") as file:
-                status = os.fstat(file.fileno())
+            # Of the link, in a view: who hard-links the image's file (uv, into another environment) changes that.
+            status = metadata.lstat()
+            with metadata.open(encoding="utf-8", errors="replace") as file:
                 headers = read_headers(file)
         except OSError:
             continue
