@@ -66,7 +66,7 @@ export async function findGroundProblems(config: Partial<Config>): Promise<strin
 
 /** What can be said of a configuration before anything is made or started. */
 function checksOf(config: Partial<Config>): Promise<unknown>[] {
-  const { allowDomain = [], allowPrivate = [], protect = [], unprotect = [], sandboxConfig } = config;
+  const { allowDomain = [], allowPrivate = [], mask = [], protect = [], unprotect = [], sandboxConfig } = config;
   const located = locate(config);
   const real = located.catch(() => undefined); // it is complained of by itself
   const mounts = checkMounts(config);
@@ -80,6 +80,8 @@ function checksOf(config: Partial<Config>): Promise<unknown>[] {
     refuseReservedNames(envFileText),
     ...allowDomain.map(async (host) => Promise.resolve(parseAllowRule(host, "--allow-domain"))),
     ...allowPrivate.map(async (host) => Promise.resolve(parseAllowRule(host, "--allow-private"))),
+    // A slash at its begin stands for the workspace.
+    ...mask.map(async (glob) => assertBelowWorkspace("--mask", glob.replace(/^\/+/, ""), await real)),
     ...protect.map(async (path) => assertBelowWorkspace("--protect", path, await real)),
     ...unprotect.map(async (path) => assertBelowWorkspace("--unprotect", path, await real)),
     ...(sandboxConfig === undefined

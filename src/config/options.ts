@@ -60,6 +60,9 @@ const texts = z.array(text, { error: "must be a list" });
 const choice = <const Values extends readonly [string, ...string[]]>(...values: Values) =>
   z.enum(values, { error: (issue) => `must be one of ${values.join(", ")}, not ${JSON.stringify(issue.input)}` });
 
+const refuseGpus = ({ input }: { readonly input?: unknown }) =>
+  `must be all or a positive integer, not ${JSON.stringify(input)}`;
+
 const WITH_ENGINE = ["run", "build", "doctor"] as const;
 
 const option = <Schema extends z.ZodType>(schema: Schema, rest: Omit<Option<Schema>, "schema">) => ({
@@ -170,7 +173,7 @@ export const OPTIONS = {
     help: "How bytes cross: socket (a shared directory), exec (the engine's own streams), or auto, the first that works",
     commands: ["run", "doctor"],
   }),
-  gpus: option(z.union([z.literal("all"), positive("integer")], { error: "must be all or a positive integer" }), {
+  gpus: option(z.union([z.literal("all"), positive("integer")], { error: refuseGpus }), {
     value: "N|all",
     defaultText: "none",
     help: "GPUs of a sandbox, passed to the engine",

@@ -39,6 +39,7 @@ test("what the environment, the env file and mounts are refused for is said with
   const flags = {
     workspace: directory,
     mount: [join(directory, "data"), join(directory, "more:/more")],
+    mask: ["../secrets", "/data/*.key", "*.pem", `${directory}/own`],
     protect: ["/etc"],
     sandboxConfig: join(directory, "srt.json"),
   };
@@ -49,6 +50,7 @@ test("what the environment, the env file and mounts are refused for is said with
     `The env file ${directory}/.env can't be used: it is a link or no regular file`,
     "KERNEL_ENV_HOME: the kernel's runtime needs HOME, it can't be overridden",
     "KERNEL_ENV_PYTHONPATH: the kernel's runtime needs PYTHONPATH, it can't be overridden",
+    "--mask: ../secrets does not lie below the workspace",
     "--protect: /etc does not lie below the workspace",
     expect.stringContaining(`--sandbox-config ${directory}/srt.json: `) as string,
   ];

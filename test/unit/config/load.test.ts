@@ -71,7 +71,7 @@ describe("loadConfig", () => {
   test("lists every problem of every source at once", () => {
     const path = configFile({ colour: "blue", cpus: "many" });
     const { problems } = loadConfig({
-      flags: { memory: "lots", sandbox: "jail" },
+      flags: { memory: "lots", sandbox: "jail", gpus: "some" },
       env: env({ IPYBOX_PIDS: "-1", IPYBOX_POLICY: "p.json", IPYBOX_MASKS: "", IPYBOX_TOOLS: "/x" }),
       configFile: path,
     });
@@ -82,6 +82,7 @@ describe("loadConfig", () => {
       expect.stringContaining("--memory"),
       expect.stringContaining('"cpus" in the configuration file'),
       expect.stringContaining("IPYBOX_PIDS"),
+      '--gpus: must be all or a positive integer, not "some"',
     ]);
   });
 

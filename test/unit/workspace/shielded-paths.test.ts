@@ -97,6 +97,9 @@ describe("protected paths", () => {
       ".envrc",
       ".github/x",
       ".husky/x",
+      ".idea/x",
+      ".cursor/x",
+      ".devcontainer/x",
     );
     await put(
       "a/.git/config",
@@ -109,11 +112,14 @@ describe("protected paths", () => {
     expect((await find()).protected).toEqual(
       [
         ".claude",
+        ".cursor",
+        ".devcontainer",
         ".envrc",
         ".git",
         ".git/modules/x/.git",
         ".github",
         ".husky",
+        ".idea",
         ".mcp.json",
         ".vscode",
         "AGENTS.md",
