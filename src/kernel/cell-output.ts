@@ -27,8 +27,6 @@ type Item = { kind: "stream"; parts: string[] } | { kind: "display"; shown: Show
 /** By type, how its data begins: what does not is no picture, and its text is shown instead. */
 const PICTURE_STARTS = { "image/png": "iVBORw0KGgo", "image/jpeg": "/9j/", "image/svg+xml": "" } as const;
 const PICTURE_TYPES = Object.keys(PICTURE_STARTS) as (keyof typeof PICTURE_STARTS)[]; // they are all
-/** What an item costs us beside its text: a cell may show a million empty ones. */
-const ITEM_CHARS = 64;
 /** Numbers can be written longer than they came, and a string of more than 512 MB is an exception. */
 const MAX_JSON_CHARS = 16 * 2 ** 20;
 const MAX_JSON_DEPTH = 500;
@@ -41,7 +39,6 @@ export class OutputFolder {
   /** By display id: to look for it among a million items would take a cell's every update as long. */
   #shown = new Map<string, Shown>();
   #clearAtNext = false;
-  #bytes = 0;
   /** Looked for piece by piece, while the kernel works on: at the end it would take as long as to receive a large output. */
   #hasControls = false;
   readonly #maxChars: number;
@@ -51,15 +48,10 @@ export class OutputFolder {
     this.#maxChars = maxChars;
   }
 
-  /** UTF-16 units and Base64 characters taken in so far, cleared ones included, and something for each item: a measure of what the cell costs us. */
-  get size(): number {
-    return this.#bytes;
-  }
-
   /** Each returns the text that the message adds, for streaming. */
   stream(text: string): string {
     this.#beforeOutput();
-    this.#count(text);
+    this.#lookForControls(text);
     const last = this.#items.at(-1);
     if (last?.kind === "stream") last.parts.push(text);
     else this.#items.push({ kind: "stream", parts: [text] });
@@ -88,7 +80,7 @@ export class OutputFolder {
   error(traceback: readonly string[]): string {
     this.#beforeOutput();
     const text = traceback.join("\n");
-    this.#count(text);
+    this.#lookForControls(text);
     this.#items.push({ kind: "display", shown: { text, pictures: [] } });
     return `${text}\n`;
   }
@@ -136,8 +128,7 @@ export class OutputFolder {
     this.#shown.clear();
   }
 
-  #count(text: string): void {
-    this.#bytes += text.length + ITEM_CHARS;
+  #lookForControls(text: string): void {
     this.#hasControls ||= hasControls(text);
   }
 
@@ -147,8 +138,7 @@ export class OutputFolder {
       return typeof data === "string" && data.startsWith(PICTURE_STARTS[mimeType]) ? [{ mimeType, data }] : [];
     }).slice(0, 1);
     const text = pictures.length > 0 ? "" : textOf(bundle.data);
-    this.#count(text);
-    this.#bytes += pictures[0]?.data.length ?? 0;
+    this.#lookForControls(text);
     return { text, pictures };
   }
 }

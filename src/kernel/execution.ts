@@ -19,11 +19,13 @@ export type ExecutionResult =
 export interface ExecutionOptions {
   /** New output as it arrives, for streaming. */
   readonly onText?: (text: string) => void;
-  /** Called once when more than this many characters came; what follows is dropped. */
-  readonly maxOutputChars: number;
+  /** Called once when more than this many bytes came, cleared ones included; what follows is dropped. */
+  readonly maxOutputBytes: number;
   readonly onOutputLimit: () => void;
 }
 
+/** What a message costs us beside its content: a cell may show a million empty ones. */
+const ITEM_BYTES = 64;
 /** What an interrupt raises; the second in a cell that awaits. */
 const INTERRUPTS: ReadonlySet<string> = new Set(["KeyboardInterrupt", "CancelledError"]);
 
@@ -38,12 +40,13 @@ export class Execution {
   readonly #done = new Deferred<ExecutionResult>();
   #reply: { status: "ok" | "error"; executionCount: number | undefined } | undefined;
   #idle = false;
+  #bytes = 0;
   #overLimit = false;
   #interrupting = false;
 
   constructor(options: ExecutionOptions) {
     this.#options = options;
-    this.#folder = new OutputFolder(options.maxOutputChars);
+    this.#folder = new OutputFolder(options.maxOutputBytes);
   }
 
   /** Never rejects: a kernel that dies is a result too. */
@@ -106,7 +109,8 @@ export class Execution {
     if (this.#overLimit) return;
     const added = this.#take(message);
     if (added !== "") this.#options.onText?.(added);
-    if (this.#folder.size <= this.#options.maxOutputChars) return;
+    if (Object.hasOwn(outputShapes, message.type)) this.#bytes += message.size + ITEM_BYTES;
+    if (this.#bytes <= this.#options.maxOutputBytes) return;
     this.#overLimit = true;
     this.#options.onOutputLimit();
   }

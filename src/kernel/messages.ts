@@ -16,6 +16,8 @@ export interface KernelMessage {
   /** Message id of the request that this belongs to; empty for none. */
   readonly parentId: string;
   readonly content: unknown;
+  /** Bytes on the wire of the content and of what is behind it. */
+  readonly size: number;
 }
 
 /** A request that the kernel is sent. */
@@ -67,6 +69,7 @@ export function decodeMessage(frame: Buffer): KernelMessage | undefined {
   if (parts === undefined) return undefined;
   const [channel, header, parent, , content, text] = parts;
   if (channel === undefined || header === undefined || parent === undefined || content === undefined) return undefined;
+  const size = parts.slice(4).reduce((sum, part) => sum + part.length, 0);
   try {
     const { msg_id, msg_type } = headerShape.parse(JSON.parse(header.toString()));
     const parsed: unknown = JSON.parse(content.toString());
@@ -77,6 +80,7 @@ export function decodeMessage(frame: Buffer): KernelMessage | undefined {
       type: msg_type,
       parentId,
       content: msg_type === "stream" && text !== undefined ? withText(parsed, text) : parsed,
+      size,
     };
   } catch {
     return undefined;

@@ -45,7 +45,7 @@ export interface CellOutcome {
   readonly due: AbortSignal | undefined;
 }
 
-const MAX_OUTPUT_CHARS = 256 * 2 ** 20;
+const MAX_OUTPUT_BYTES = 256 * 2 ** 20;
 const INTERRUPT_GRACE_MS = 2_000;
 /** From the deadline, or the wish to stop, to the answer are 5 s at most. */
 const STOP_MS = 4_500;
@@ -59,7 +59,7 @@ export async function runCell(live: CellSandbox, code: string, options: RunCellO
   const onAbort = () => stop.abort(reasonOf(options.signal));
   const execution = live.kernel.execute(code, {
     onText: options.onText,
-    maxOutputChars: MAX_OUTPUT_CHARS,
+    maxOutputBytes: MAX_OUTPUT_BYTES,
     onOutputLimit: () => stop.abort({ type: "output-limit" } satisfies StopReason),
   });
   const timer = setTimeout(

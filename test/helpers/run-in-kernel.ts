@@ -9,6 +9,6 @@ export async function runInKernel(sandbox: Sandbox, code: string): Promise<strin
   const gateway = stack.use(new GatewayClient((options) => sandbox.connectGateway(options)));
   const kernel = await KernelConnection.start(gateway, { env: {} });
   stack.defer(() => kernel.kill(5_000));
-  const { done } = kernel.execute(code, { maxOutputChars: 1_000_000, onOutputLimit: () => undefined });
+  const { done } = kernel.execute(code, { maxOutputBytes: 1_000_000, onOutputLimit: () => undefined });
   return (await done).output.text;
 }

@@ -154,12 +154,6 @@ describe("OutputFolder", () => {
     expect(fold((folder) => folder.display({ data, transient: {} }))).toEqual({ text: "instead", pictures: [] });
   });
 
-  test("counts displays of nothing, of which a cell may make any number", () => {
-    const folder = new OutputFolder(LIMIT);
-    for (let i = 0; i < 1000; i += 1) folder.display({ data: {}, transient: {} });
-    expect(folder.size).toBeGreaterThan(10_000);
-  });
-
   test("takes pictures in order, one for each display, and needs no text beside them", () => {
     const { text, pictures } = fold((folder) => {
       folder.display({

@@ -9,16 +9,17 @@ const message = (channel: string, type: string, content: unknown): KernelMessage
   type,
   parentId: "p",
   content,
+  size: Buffer.byteLength(JSON.stringify(content)),
 });
 const stream = (text: string) => message("iopub", "stream", { name: "stdout", text });
 const status = (state: string) => message("iopub", "status", { execution_state: state });
 const reply = (content: object = { status: "ok", execution_count: 1 }) => message("shell", "execute_reply", content);
 const error = (ename: string) => message("iopub", "error", { ename, evalue: "", traceback: [`${ename}: why`] });
 
-function replay(messages: readonly KernelMessage[], maxOutputChars = 1000) {
+function replay(messages: readonly KernelMessage[], maxOutputBytes = 1000) {
   const seen: string[] = [];
   const execution = new Execution({
-    maxOutputChars,
+    maxOutputBytes,
     onText: (text) => seen.push(text),
     onOutputLimit: () => seen.push("LIMIT"),
   });
@@ -77,8 +78,15 @@ describe("Execution", () => {
   });
 
   test("says once that the output limit is exceeded and takes no more", () => {
-    const { seen } = replay([stream("12345"), stream("67890"), stream("more"), stream("more")], 100);
+    const { seen } = replay([stream("12345"), stream("67890"), stream("more"), stream("more")], 150);
     expect(seen).toEqual(["12345", "67890", "LIMIT"]);
+  });
+
+  test("counts bytes, not characters, and displays of nothing, of which a cell may make any number", () => {
+    const nothing = message("iopub", "display_data", { data: {} });
+    expect(replay([stream("€".repeat(400))]).seen).toContain("LIMIT");
+    expect(replay(Array.from({ length: 20 }, () => nothing)).seen).toEqual(["LIMIT"]);
+    expect(replay(Array.from({ length: 20 }, () => message("iopub", "comm_msg", {}))).seen).toEqual([]);
   });
 
   test.for([

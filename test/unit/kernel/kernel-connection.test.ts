@@ -21,7 +21,7 @@ afterEach(async () => {
 
 function play(...transcript: Line[]) {
   gateway.transcripts.push(transcript);
-  return kernel.execute("code", { maxOutputChars: 1000, onOutputLimit: () => undefined }).done;
+  return kernel.execute("code", { maxOutputBytes: 1000, onOutputLimit: () => undefined }).done;
 }
 
 describe("a cell's messages", () => {
@@ -125,7 +125,7 @@ describe("a kernel that dies", () => {
   test("is heard no more", async () => {
     gateway.transcripts.push([line.busy, line.out("before"), line.out("after"), line.reply, line.idle]);
     const onText = () => kernel.markDead({ type: "unknown" });
-    const cell = kernel.execute("code", { onText, maxOutputChars: 1000, onOutputLimit: () => undefined });
+    const cell = kernel.execute("code", { onText, maxOutputBytes: 1000, onOutputLimit: () => undefined });
     expect(await cell.done).toMatchObject({ status: "died", output: { text: "before" } });
     expect(cell.output.text).toBe("before");
   });

@@ -11,6 +11,7 @@ describe("the WebSocket framing", () => {
       type: "execute_request",
       parentId: "",
       content: { code: "1 + 1 # ä" },
+      size: 21,
     });
   });
 
@@ -22,7 +23,7 @@ describe("the WebSocket framing", () => {
     head[1] = BigInt(head.byteLength);
     for (const [index, part] of parts.entries()) head[index + 2] = (head[index + 1] ?? 0n) + BigInt(part.length);
     const frame = Buffer.concat([Buffer.from(head.buffer), ...parts]);
-    expect(decodeMessage(frame)?.content).toEqual({ name: "stdout", text: 'ä "\n' });
+    expect(decodeMessage(frame)).toMatchObject({ content: { name: "stdout", text: 'ä "\n' }, size: 22 });
   });
 
   const whole = encodeRequest(kernelRequest("shell", "execute_request", {}), "session");

@@ -37,6 +37,7 @@ const message = (channel: string, type: string, content: unknown) => ({
   type,
   parentId: "p",
   content,
+  size: JSON.stringify(content).length,
 });
 const begin = (execution: Execution) => execution.handle(message("iopub", "execute_input", {}));
 const print = (execution: Execution, text: string) =>
@@ -63,7 +64,7 @@ function start(sandbox: ScriptedSandbox, overrides: Partial<RunCellOptions> = {}
   });
   const { execution } = sandbox;
   if (execution) begin(execution);
-  return { outcome, execution: execution ?? new Execution({ maxOutputChars: 0, onOutputLimit: () => undefined }) };
+  return { outcome, execution: execution ?? new Execution({ maxOutputBytes: 0, onOutputLimit: () => undefined }) };
 }
 
 describe("a cell that ends by itself", () => {
