@@ -1,6 +1,5 @@
 import type { z } from "zod";
 
-import { isDeeperThan } from "../common/json-depth.ts";
 import type { outputShapes } from "./messages.ts";
 import { hasControls, toPlainText } from "./terminal-text.ts";
 
@@ -27,9 +26,7 @@ type Item = { kind: "stream"; parts: string[] } | { kind: "display"; shown: Show
 /** By type, how its data begins: what does not is no picture, and its text is shown instead. */
 const PICTURE_STARTS = { "image/png": "iVBORw0KGgo", "image/jpeg": "/9j/", "image/svg+xml": "" } as const;
 const PICTURE_TYPES = Object.keys(PICTURE_STARTS) as (keyof typeof PICTURE_STARTS)[]; // they are all
-/** Numbers can be written longer than they came, and a string of more than 512 MB is an exception. */
-const MAX_JSON_CHARS = 16 * 2 ** 20;
-const MAX_JSON_DEPTH = 500;
+const MAX_JSON_VALUES = 100_000;
 /** What IPython says of an object that has only richer forms. */
 const NO_TEXT = /^<IPython\.core\.display\.\w+ object>$/;
 
@@ -154,9 +151,17 @@ function textOf(data: Readonly<Record<string, unknown>>): string {
   return textOfJson(data["application/json"]) ?? (typeof plain === "string" ? plain : "");
 }
 
-/** Undefined for none, and for what is nested or written so that it would be the end of us. */
+/** Undefined for none, and for more than anybody reads: however small it came, it may be too deep or too long to be written. */
 function textOfJson(value: unknown): string | undefined {
-  if (value === undefined || isDeeperThan(MAX_JSON_DEPTH, value)) return undefined;
-  const text = JSON.stringify(value);
-  return text.length > MAX_JSON_CHARS ? undefined : text;
+  let left = MAX_JSON_VALUES;
+  const count = (_key: string, part: unknown) => {
+    left -= 1;
+    if (left < 0) throw new RangeError("too many values");
+    return part;
+  };
+  try {
+    return JSON.stringify(value, count);
+  } catch {
+    return undefined;
+  }
 }

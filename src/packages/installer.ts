@@ -2,6 +2,7 @@ import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { IpyboxError, messageOf } from "../common/errors.ts";
 import { type Logger, stripControls } from "../common/logger.ts";
+import { formatDuration } from "../common/time.ts";
 import { acquireInstallLock } from "./install-lock.ts";
 import { parseRequirement, type Requirement } from "./requirement.ts";
 
@@ -76,7 +77,8 @@ export class PackageInstaller {
       signal: options.signal,
       onWaiting: () => options.onProgress("Waiting for another install in this workspace\n"),
     });
-    const signal = AbortSignal.any([options.signal, lock.lost]);
+    const signals = [options.signal, lock.lost, ...(options.origin === "kernel" ? [kernelsDeadline()] : [])];
+    const signal = AbortSignal.any(signals);
     const host = "host" in requirement ? { host: requirement.host, port: requirement.port } : undefined;
     await using egress = this.#options.openEgress(host);
     const output = new OutputTail();
@@ -127,6 +129,19 @@ function refuseForeignHost(requirement: Requirement, options: InstallOptions): v
 /** As --allow-domain and --allow-private take it. */
 function toRule({ host, port }: { readonly host: string; readonly port: number }): string {
   return port === 443 ? host : `${host}:${port}`;
+}
+
+/** Whoever asks from inside may never hang up, and would keep everybody else in the workspace from installing. */
+function kernelsDeadline(): AbortSignal {
+  const deadline = new AbortController();
+  const end = () =>
+    deadline.abort(
+      new IpyboxError("install-failed", `An install from a cell may take ${formatDuration(KERNEL_INSTALL_MS)}`, {
+        hint: "Call the tool install_package instead, which has all the time it needs",
+      }),
+    );
+  setTimeout(end, KERNEL_INSTALL_MS).unref();
+  return deadline.signal;
 }
 
 function failure(
@@ -190,5 +205,6 @@ const NO_COMPILER =
 /** What uv, and git, say of the proxy's refusal, whose words they don't show. */
 const DENIED_TUNNEL = /tunnel error|CONNECT tunnel failed/i;
 const OUTPUT_CHARACTERS = 5000;
+const KERNEL_INSTALL_MS = 600_000;
 /** Init's exit code for a task that it ended because too little was free on the disk. */
 const ENOSPC = 28;

@@ -178,20 +178,24 @@ while exchange(-100, b"swapped", -100, b"aside", 2) == 0: pass
 });
 
 describe("a cell that installs can't choose where to", () => {
+  const FOREIGN = "Code in a cell can't install from example.org";
   test.for([
-    ["a URL that carries data out", `https://example.org/?data=secret`],
-    ["a wheel on a server of its choice", `https://example.org/x-1-py3-none-any.whl`],
-    ["a git host of its choice", `git+https://example.org/x.git`],
-    ["a requirement with a URL", `x @ https://example.org/x-1.tar.gz`],
-    ["a host of the user's own", `http://127.0.0.1:1/x-1.tar.gz`],
-    ["another index", `--index-url https://example.org/simple x`],
-    ["a requirements file", `-r requirements.txt`],
-    ["an editable source", `-e git+https://example.org/x.git#egg=x`],
-  ] as const)("%s", async ([, requirement]) => {
+    ["a URL that carries data out", "https://example.org/?data=secret", FOREIGN],
+    ["a wheel on a server of its choice", "https://example.org/x-1-py3-none-any.whl", FOREIGN],
+    ["a git host of its choice", "git+https://example.org/x.git", FOREIGN],
+    ["a requirement with a URL", "'x @ https://example.org/x-1.tar.gz'", FOREIGN],
+    ["a host of the user's own", "https://127.0.0.1/x-1.tar.gz", "127.0.0.1 is no public host name"],
+    ["a server without TLS", "http://example.org/x-1.tar.gz", "only https:// and git+https://"],
+    ["another index", "--index-url https://example.org/simple x", "takes no options here: --index-url"],
+    ["a requirements file", "-r requirements.txt", "takes no options here: -r"],
+    ["an editable source", "-e git+https://example.org/x.git#egg=x", "takes no options here: -e"],
+    ["another index, past the magic", "BRIDGE --index-url=https://example.org/simple", "options are not admitted"],
+  ] as const)("%s", async ([, requirement, reason]) => {
     const before = asked.length;
-    const result = await attacked.client.cell(`%pip install ${requirement}`);
-    expect(textOf(result)).toMatch(/can't|not admitted|only|refused|option|allow|https/i);
-    expect(asked.slice(before).filter((path) => path.includes("secret"))).toEqual([]);
+    const past = `from ipybox_sandbox import bridge; bridge.install("x ${requirement.replace("BRIDGE ", "")}")`;
+    const code = requirement.startsWith("BRIDGE") ? past : `%pip install ${requirement}`;
+    expect(textOf(await attacked.client.cell(code))).toContain(reason);
+    expect(asked).toHaveLength(before);
   });
 
   test("and neither can the model, but for public https hosts", async () => {

@@ -282,6 +282,15 @@ def test_a_path_that_is_not_there_is_said(index: Index, paths: Paths, tmp_path: 
         install(request(str(tmp_path / "none.whl"), local=True), paths)
 
 
+def test_what_is_no_file_is_not_waited_for(index: Index, paths: Paths, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo-1-py3-none-any.whl")
+    (tmp_path / "zero-1-py3-none-any.whl").symlink_to("/dev/zero")
+    for name in ("fifo", "zero"):
+        with pytest.raises(InstallError, match="is no file and no directory"):
+            install(request(str(tmp_path / f"{name}-1-py3-none-any.whl"), local=True), paths)
+    assert snapshot(paths.volume) == {}
+
+
 def test_leftovers_of_a_killed_install_are_removed(index: Index, paths: Paths) -> None:
     index.add_wheel("alpha", "1.0", {"alpha.py": ""})
     for leftover in (".staging-dead/view", "gen-1"):

@@ -140,7 +140,7 @@ describe("OutputFolder", () => {
 
   test.for([
     ["nested so deep that to write it would be the end", "[".repeat(100_000) + "]".repeat(100_000)],
-    ["of numbers that are longer when they are written", `[${"1e20,".repeat(1e6)}1]`],
+    ["of numbers that are four times as long when they are written", `[${"1e20,".repeat(1e6)}1]`],
   ] as const)("does not write JSON %s", ([, json]) => {
     const data = {
       "application/json": JSON.parse(json) as unknown,

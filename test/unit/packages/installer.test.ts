@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { Deferred } from "../../../src/common/lifecycle.ts";
 import { silentLogger } from "../../../src/common/logger.ts";
 import { PackageInstaller, type RunInstaller } from "../../../src/packages/installer.ts";
@@ -127,6 +127,30 @@ describe("the package installer", () => {
     });
   });
 
+  it("ends what code in a cell asked for and never hangs up on, so that it keeps nobody waiting for ever", async () => {
+    const running = new Deferred<undefined>();
+    const endless: RunInstaller = (_args, { signal }) => {
+      running.resolve(undefined);
+      return new Promise((_resolve, reject) =>
+        signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true }),
+      );
+    };
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+    try {
+      const asked = installer(endless).install("slow", { ...quiet, signal, origin: "kernel" });
+      const refused = expect(asked).rejects.toMatchObject({
+        code: "install-failed",
+        message: expect.stringContaining("10 min") as unknown,
+      });
+      await running.promise;
+      vi.advanceTimersByTime(600_000);
+      await refused;
+    } finally {
+      vi.useRealTimers();
+    }
+    await installer(() => Promise.resolve({ code: 0, outOfMemory: false })).install("a", { ...quiet, signal });
+  });
+
   it("runs one install at a time, also those of another server in the same workspace", async () => {
     let running = 0;
     let most = 0;
@@ -140,17 +164,12 @@ describe("the package installer", () => {
     };
     const one = installer(run);
     const other = installer(run);
-    const installs = [
-      one.install("a", { ...quiet, signal }),
-      one.install("b", { ...quiet, signal }),
-      other.install("c", {
-        ...quiet,
-        signal,
-        onProgress: (text) => {
-          if (text.startsWith("Waiting")) waiting.resolve(undefined);
-        },
-      }),
-    ];
+    // Either may be first to have the lock.
+    const onProgress = (text: string) => {
+      if (text.startsWith("Waiting")) waiting.resolve(undefined);
+    };
+    const options = { ...quiet, signal, onProgress };
+    const installs = [one.install("a", options), one.install("b", options), other.install("c", options)];
     await waiting.promise;
     first.resolve(undefined);
     await Promise.all(installs);

@@ -91,6 +91,8 @@ def stage_source(path: str, staging: Path) -> str:
     if not source.exists():
         raise InstallError(f"{path} does not exist in the workspace, or is hidden from the sandbox.")
     if not source.is_dir():
+        if not source.is_file():  # a FIFO would be waited for without end
+            raise InstallError(f"{path} is no file and no directory.")
         return str(source.resolve())
     copy = staging / "source" / (source.resolve().name or "source")
     try:
