@@ -25,6 +25,8 @@ export interface HostEgressOptions {
   readonly readFile: (path: string) => string | undefined;
   /** ipybox's state directory; the cache of downloads lies in it. */
   readonly stateDir: string;
+  /** Whether too little is free on the disk of the state directory. */
+  readonly isDiskLow: () => Promise<boolean>;
   readonly logger: Logger;
 }
 
@@ -45,7 +47,8 @@ export class HostEgress implements AsyncDisposable {
     this.#indexes = resolveIndexes(options);
     this.#allowed = options.allowDomain.map((text) => parseAllowRule(text, "--allow-domain"));
     this.#allowedPrivate = options.allowPrivate.map((text) => parseAllowRule(text, "--allow-private"));
-    this.#cache = new WheelCache({ directory: join(options.stateDir, "wheels"), maxBytes: CACHE_BYTES });
+    const { isDiskLow } = options;
+    this.#cache = new WheelCache({ directory: join(options.stateDir, "wheels"), maxBytes: CACHE_BYTES, isDiskLow });
     const http = { env: options.env, caBundlePaths: caBundlePaths(options) };
     this.#indexHttp = new HostHttp({ ...http, maxSilenceMs: INDEX_SILENCE_MS, maxConnections: 16 });
     this.#serverHttp = new HostHttp({ ...http, maxSilenceMs: 0, maxConnections: null });

@@ -7,6 +7,8 @@ export interface WheelCacheOptions {
   readonly directory: string;
   /** Least recently used files go when there is more. */
   readonly maxBytes: number;
+  /** Whether too little is free on the disk of the directory to keep anything more there. */
+  readonly isDiskLow: () => Promise<boolean>;
 }
 
 /**
@@ -34,8 +36,14 @@ export class WheelCache {
   async begin(url: URL, sha256: string): Promise<CacheEntry> {
     await mkdir(this.#options.directory, { recursive: true, mode: 0o700 });
     const temporary = join(this.#options.directory, `.${randomBytes(8).toString("hex")}.part`);
-    const entry = new CacheEntry(await open(temporary, "wx", 0o600), temporary, this.#pathOf(url, sha256), sha256);
-    return entry;
+    const file = await open(temporary, "wx", 0o600);
+    return new CacheEntry({
+      file,
+      temporary,
+      path: this.#pathOf(url, sha256),
+      sha256,
+      isDiskLow: this.#options.isDiskLow,
+    });
   }
 
   /** Removes the least recently used files beyond the limit, and parts that dead servers left. */
@@ -62,42 +70,57 @@ export class WheelCache {
   }
 }
 
-/** A download on its way into the cache. Exactly one of `commit` and `abort` ends it. */
-export class CacheEntry {
-  readonly #file: FileHandle;
-  readonly #temporary: string;
-  readonly #path: string;
-  readonly #sha256: string;
-  readonly #hash = createHash("sha256");
+interface CacheEntryOptions {
+  readonly file: FileHandle;
+  readonly temporary: string;
+  readonly path: string;
+  readonly sha256: string;
+  readonly isDiskLow: () => Promise<boolean>;
+}
 
-  constructor(file: FileHandle, temporary: string, path: string, sha256: string) {
-    this.#file = file;
-    this.#temporary = temporary;
-    this.#path = path;
-    this.#sha256 = sha256;
+/**
+ * A download on its way into the cache. Exactly one of `commit` and `abort` ends it. A disk that is almost full keeps
+ * nothing of it: a build may ask for any number of files at once.
+ */
+export class CacheEntry {
+  readonly #options: CacheEntryOptions;
+  readonly #hash = createHash("sha256");
+  #bytesUntilLook = 0;
+  #kept = true;
+
+  constructor(options: CacheEntryOptions) {
+    this.#options = options;
   }
 
   async write(chunk: Uint8Array): Promise<void> {
     this.#hash.update(chunk);
-    await this.#file.writeFile(chunk); // appends; `write` may write a part only
+    this.#bytesUntilLook -= chunk.byteLength;
+    if (this.#kept && this.#bytesUntilLook < 0) {
+      this.#bytesUntilLook = LOOK_BYTES;
+      if (await this.#options.isDiskLow()) await this.abort();
+    }
+    if (this.#kept) await this.#options.file.writeFile(chunk); // appends; `write` may write a part only
   }
 
   /** False, and nothing cached, when the content has another hash. */
   async commit(): Promise<boolean> {
-    const matches = this.#hash.digest("hex") === this.#sha256;
-    if (!matches) {
-      await this.abort();
-      return false;
-    }
-    await this.#file.close();
-    await rename(this.#temporary, this.#path);
+    const matches = this.#hash.digest("hex") === this.#options.sha256;
+    if (!matches) await this.abort();
+    if (!matches || !this.#kept) return matches;
+    await this.#options.file.close();
+    await rename(this.#options.temporary, this.#options.path);
     return true;
   }
 
+  /** Twice is the same as once. */
   async abort(): Promise<void> {
-    await this.#file.close();
-    await unlink(this.#temporary);
+    if (!this.#kept) return;
+    this.#kept = false;
+    await this.#options.file.close();
+    await unlink(this.#options.temporary);
   }
 }
 
+/** Between two looks at the disk. */
+const LOOK_BYTES = 16e6;
 const ABANDONED_AFTER_MS = 3_600_000;

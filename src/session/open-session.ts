@@ -111,6 +111,7 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
       // An activated environment lies in the workspace as a rule, and a cell could plant a pip.conf in it.
       readFile: (path) => (passesThrough(resolve(path), writableDirectories) ? undefined : readText(path)),
       stateDir: options.stateDir,
+      isDiskLow: async () => (await readDiskSpace(options.stateDir)).low,
       logger,
     }),
   );

@@ -39,6 +39,7 @@ async function open(): Promise<(path: string) => Promise<{ status: number; body:
       home: homedir(),
       readFile: readText,
       stateDir,
+      isDiskLow: () => Promise.resolve(false),
       logger: silentLogger,
     }),
   );

@@ -60,14 +60,18 @@ describe("egress", () => {
     return await listen(createServer(listener));
   };
 
-  const openIndex = (indexUrl: string): EgressServer => {
+  const openIndex = (indexUrl: string, isDiskLow = false): EgressServer => {
     const http = new HostHttp({ env: {}, caBundlePaths: [], maxSilenceMs: 60_000, maxConnections: 16 });
     closing.push(() => http[Symbol.asyncDispose]());
     return new EgressServer({
       index: new IndexProxy({
         indexes: resolveIndexes({ indexUrl, extraIndexUrls: [], env: {}, home: directory, readFile: () => undefined }),
         http,
-        cache: new WheelCache({ directory: join(directory, "cache"), maxBytes: 1e9 }),
+        cache: new WheelCache({
+          directory: join(directory, "cache"),
+          maxBytes: 1e9,
+          isDiskLow: () => Promise.resolve(isDiskLow),
+        }),
         netrc: () => undefined,
         logger: silentLogger,
       }),
@@ -148,6 +152,20 @@ describe("egress", () => {
     const open = await dial(openIndex(`http://ann:secret@127.0.0.1:${port}/simple/`));
     const address = fileAddress((await get(open, "/index/0/simple/a-b/")).body);
     await expect(get(open, address)).rejects.toThrow();
+    expect(await readdir(join(directory, "cache"))).toEqual([]);
+  });
+
+  it("keeps nothing on a disk that is almost full, and checks what it passes on all the same", async () => {
+    for (const [hash, arrives] of [
+      [SHA256, true],
+      ["0".repeat(64), false],
+    ] as const) {
+      const port = await startIndex(hash);
+      const open = await dial(openIndex(`http://ann:secret@127.0.0.1:${port}/simple/`, true));
+      const file = get(open, fileAddress((await get(open, "/index/0/simple/a-b/")).body));
+      if (arrives) expect((await file).body.equals(WHEEL)).toBe(true);
+      else await expect(file).rejects.toThrow();
+    }
     expect(await readdir(join(directory, "cache"))).toEqual([]);
   });
 
