@@ -51,7 +51,7 @@ export class ShieldWatcher implements Disposable {
   static async open(
     rules: ShieldRules,
     logger: Logger,
-    maxDirectories: number = readWatchLimit(),
+    { maxDirectories = readWatchLimit() }: { readonly maxDirectories?: number } = {},
   ): Promise<ShieldWatcher> {
     const watcher = new ShieldWatcher(rules, logger, maxDirectories);
     try {

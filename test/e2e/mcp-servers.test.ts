@@ -195,10 +195,8 @@ test("the servers of --mcp-config are registered in the background", async ({ co
   });
   const refused = await configured.register("x", upstream("everything"));
   expect(errorCodeOf(refused)).toBe("registration-disabled");
-  const code = `import time
-from pathlib import Path
-while not Path("mcptools/memory/read_graph.py").exists(): time.sleep(0.05)
-from mcptools.memory.read_graph import Params, run
-run(Params()).entities`;
-  await expect.poll(() => configured.text(code), { timeout: 60_000 }).toBe("[]");
+  const module = join(workspace, "mcptools/memory/read_graph.py");
+  await expect.poll(() => existsSync(module), { timeout: 60_000 }).toBe(true);
+  const code = "from mcptools.memory.read_graph import Params, run; run(Params()).entities";
+  expect(await configured.text(code)).toBe("[]");
 });

@@ -1,6 +1,6 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
@@ -8,6 +8,7 @@ import { IpyboxError } from "../../../src/common/errors.ts";
 import { silentLogger } from "../../../src/common/logger.ts";
 import { openSession } from "../../../src/session/open-session.ts";
 import type { Session } from "../../../src/session/session.ts";
+import type { ShieldOptions } from "../../../src/workspace/shield-rules.ts";
 import { openWorkspace } from "../../../src/workspace/workspace.ts";
 import { FakeEngine, type FakeEngineOptions } from "../../fakes/fake-engine.ts";
 import { line, ScriptedGateway } from "../../fakes/scripted-gateway.ts";
@@ -65,7 +66,22 @@ test("a cell whose sandbox goes without a word of the engine is answered within 
   expect(engine.sandboxes.length).toBe(2);
 });
 
-async function openSessionOn(engine: FakeEngine, root: string): Promise<Session> {
+test("a mask that falls while a sandbox is made has another made, which has masks over what is there by then", async () => {
+  await using gateway = new ScriptedGateway();
+  const masked: string[][] = [];
+  const engine = new FakeEngine({
+    onGatewayStream: (stream) => gateway.accept(stream),
+    onLaunch: async ({ workspace }) => {
+      masked.push(workspace.masked.map((path) => basename(path)));
+      if (masked.length === 1) await writeFile(join(workspace.path, ".env.local"), "SECRET=1");
+    },
+  });
+  session = await openSessionOn(engine, directory, { mask: [], protect: [], unprotect: [] });
+  session.start();
+  await vi.waitFor(() => expect(masked).toEqual([[".env"], [".env", ".env.local"]]), { timeout: 10_000 });
+});
+
+async function openSessionOn(engine: FakeEngine, root: string, shields?: ShieldOptions): Promise<Session> {
   const places = { home: join(root, "home"), stateDir: join(root, "state") };
   const workspace = await openWorkspace("workspace", {
     ...places,
@@ -78,7 +94,7 @@ async function openSessionOn(engine: FakeEngine, root: string): Promise<Session>
     engine,
     workspace,
     mounts: [],
-    shields: undefined,
+    shields,
     owner: workspace,
     memoryLimitBytes: undefined,
     env: {},

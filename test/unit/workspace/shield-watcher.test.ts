@@ -107,7 +107,7 @@ describe("a mask is breached when", () => {
     const rules = new ShieldRules(workspace, { mask: [], protect: [], unprotect: [] });
     const warnings: unknown[] = [];
     const logger = { ...silentLogger, warn: (_message: string, fields?: LogFields) => warnings.push(fields) };
-    const watcher = await ShieldWatcher.open(rules, logger, 2);
+    const watcher = await ShieldWatcher.open(rules, logger, { maxDirectories: 2 });
     open.push(watcher);
     await put("a/b/c/.env");
     await watcher.startCell();
