@@ -22,8 +22,15 @@ const test = base
     writeFileSync(`${workspace}/.env`, "SEARCH_API_KEY=of-the-workspace\n");
     return workspace;
   })
-  .extend("server", { scope: "file" }, async ({ image, directory, workspace }, { onCleanup }) => {
-    const client = await image.connect(directory, workspace, ["-e", "GIVEN_API_KEY=given-to-docker-run"]);
+  .extend("cache", { scope: "file" }, async ({ image }, { onCleanup }) => {
+    const { volume, options } = await image.makeCache();
+    onCleanup(async () => {
+      await run("docker", ["volume", "rm", volume]);
+    });
+    return options;
+  })
+  .extend("server", { scope: "file" }, async ({ image, directory, workspace, cache }, { onCleanup }) => {
+    const client = await image.connect(directory, workspace, ["-e", "GIVEN_API_KEY=given-to-docker-run", ...cache]);
     onCleanup(() => client[Symbol.asyncDispose]());
     return client;
   });
@@ -61,6 +68,20 @@ describe("docker run -i --rm -v …:/app/workspace ipybox", { timeout: 600_000 }
     expect(await server.text(code)).toContain("from a cell");
     const now = "from mcptools.time.get_current_time import Params, run\nprint(run(Params(timezone='UTC')))";
     expect(await server.text(now)).toContain("UTC");
+  });
+
+  test("finds in a volume what npx and uvx fetched, without a network", async ({ server, image, directory, cache }) => {
+    const programs = {
+      npx: ["-y", "@modelcontextprotocol/server-everything@2026.8.31"],
+      uvx: ["mcp-server-time", "--local-timezone", "UTC"],
+    };
+    const workspace = image.makeWorkspace(directory, "without-network");
+    await using later = await image.connect(directory, workspace, ["--network", "none", ...cache]);
+    for (const [command, args] of Object.entries(programs)) {
+      const params = { command, args, env: TRUST, timeout: 240 };
+      const modules = await server.modules(command, params);
+      expect(await later.modules(command, { ...params, args: ["--offline", ...args] })).toEqual(modules);
+    }
   });
 
   test("installs packages that have wheels, and builds none", async ({ server }) => {

@@ -55,6 +55,13 @@ export class AllInOneImage {
     return await TestClient.connect({ bin, directory, workspace });
   }
 
+  /** A volume for what `npx` and `uvx` fetch, which its caller removes, and what `docker run` is told of it. */
+  async makeCache(): Promise<{ readonly volume: string; readonly options: readonly string[] }> {
+    const { stdout } = await run("docker", ["volume", "create", "--label", LABEL]);
+    const volume = stdout.trim();
+    return { volume, options: ["-v", `${volume}:/home/ipybox-mcp`] };
+  }
+
   /** A PATH whose docker takes `ipybox` for this image: what bears that name on this machine is its user's. */
   pathThatKnowsIt(directory: TestDirectory): string {
     const path = process.env["PATH"] ?? "";
