@@ -188,9 +188,11 @@ describe("the end of", () => {
       await client.cell("1");
       remove();
       const between = await client.cell("1 + 1");
-      expect(textOf(between)).toBe(
+      // The engine says that it is gone before our connection to it has ended: the cell may have been sent by then.
+      expect([
         "2\n[The sandbox ended before this cell; it ran in a new one; variables and imports are lost]",
-      );
+        "[The kernel died (its sandbox ended); a new sandbox is made for the next cell; variables and imports are lost]",
+      ]).toContain(textOf(between));
       const cell = await begin(client, SLEEPS);
       remove();
       expect(lastLine(textOf(await cell.answer))).toMatch(
