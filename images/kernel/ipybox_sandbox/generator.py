@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,9 @@ from ipybox_sandbox import process
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 IDLE_SECONDS = 300.0
+PATIENCE_SECONDS = 30.0
+SECONDS_PER_TOOL = 0.1
+"""Twenty times what one takes."""
 
 
 class GenerationError(Exception):
@@ -29,6 +32,7 @@ class Generator:
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self._command = command
+        self._patience_seconds = PATIENCE_SECONDS
         self._idle_seconds = idle_seconds
         self._end_of_idleness: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -49,8 +53,10 @@ class Generator:
         async with self._in_use():
             request_id = next(self._ids)
             worker = await self._running()
+            question = json.dumps({"id": request_id, **request}).encode() + b"\n"
+            seconds = self._patience_seconds + SECONDS_PER_TOOL * len(request.get("tools", ()))
             try:
-                line = await _ask(worker, json.dumps({"id": request_id, **request}).encode() + b"\n")
+                line = await _in_time(seconds, _ask(worker, question))
             except BaseException:
                 await self._end(worker)
                 raise
@@ -88,7 +94,7 @@ class Generator:
             limit=MAX_MESSAGE_BYTES,
         )
         try:
-            if not _parse(await _read_line(worker)).get("ready"):
+            if not _parse(await _in_time(self._patience_seconds, _read_line(worker))).get("ready"):
                 raise GenerationError("The generator could not be started")
         except BaseException:
             await self._end(worker)
@@ -108,6 +114,14 @@ class Generator:
             worker.kill()
         # To the end of its output, so that the loop is done with its pipes.
         await worker.communicate()
+
+
+async def _in_time(seconds: float, answer: Coroutine[Any, Any, bytes]) -> bytes:
+    """Nobody waits for a worker that a cell has stopped."""
+    try:
+        return await asyncio.wait_for(answer, seconds)
+    except TimeoutError:
+        raise GenerationError(f"The generator did not answer within {seconds:.0f} s") from None
 
 
 async def _ask(worker: asyncio.subprocess.Process, line: bytes) -> bytes:

@@ -122,6 +122,20 @@ def test_a_request_that_is_given_up_does_not_block_the_next() -> None:
     asyncio.run(run())
 
 
+def test_a_worker_that_does_not_answer_is_replaced() -> None:
+    async def run() -> None:
+        generator = Generator((sys.executable, "-c", WORKER))
+        await generator.warm_up()
+        generator._patience_seconds = 0.0
+        with pytest.raises(GenerationError, match="did not answer within 0 s"):
+            await generator.generate({"server": "hang"})
+        generator._patience_seconds = 30.0
+        assert await generator.generate({"server": "x"}) == {"modules": ["x"]}
+        await generator.close()
+
+    asyncio.run(run())
+
+
 def test_a_worker_without_work_ends_and_is_started_again_when_there_is_some() -> None:
     async def run() -> None:
         generator = _generator(idle_seconds=0.0)
