@@ -87,10 +87,12 @@ export class Kernels {
     const spare = this.#spare;
     this.#spare = undefined;
     const kernel = await spare?.kernel;
-    if (kernel !== undefined) {
-      const fits = spare?.environment === JSON.stringify(environment);
-      if (fits && (await kernel.answers(ANSWER_TIMEOUT_MS))) return kernel;
-      if (kernel.death === undefined) await kernel.kill(KILL_TIMEOUT_MS);
+    if (kernel !== undefined && (await kernel.answers(ANSWER_TIMEOUT_MS))) {
+      if (spare?.environment === JSON.stringify(environment)) return kernel;
+      await kernel.kill(KILL_TIMEOUT_MS);
+    } else if (kernel !== undefined && kernel.death === undefined) {
+      // Nobody but a cell keeps it from answering, and who tampers with helpers loses the sandbox.
+      throw new IpyboxError("kernel-unreachable", "the spare kernel does not answer");
     }
     return this.#start(environment, signal);
   }

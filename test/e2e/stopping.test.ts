@@ -4,7 +4,7 @@ import { join } from "node:path";
 
 import { describe, expect } from "vitest";
 
-import { type CallOptions, metaOf, type TestClient, textOf } from "../helpers/client.ts";
+import { type CallOptions, metaOf, type TestClient, textOf, upstream } from "../helpers/client.ts";
 import { ENGINE_OF_RUN, LIMITED, onEngines, UNDER_GVISOR } from "../helpers/engine-of-run.ts";
 import { test } from "../helpers/session.ts";
 
@@ -22,6 +22,14 @@ const signalTo = (program: string, signal: string) =>
   `    if b'ipybox_sandbox.${program}' in path.read_bytes(): os.kill(int(path.parent.name), signal.${signal})\n` +
   `open('started', 'w').close()\nwhile True: time.sleep(1)`;
 const FORK_BOMB = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass";
+const STOP_GENERATOR = signalTo("apigen.worker", "SIGSTOP").split("\nopen(")[0] ?? "";
+/** The kernel below the fork server that is not the cell's own, as soon as it is there. */
+const STOP_SPARE = `import os, signal
+children = lambda pid: [int(child) for child in open(f"/proc/{pid}/task/{pid}/children").read().split()]
+parent = lambda pid: int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
+kernels = lambda: [kernel for reaper in children(parent(os.getppid())) for kernel in children(reaper)]
+while not (spare := [kernel for kernel in kernels() if kernel != os.getpid()]): pass
+os.kill(spare[0], signal.SIGSTOP)`;
 /** What would hit the whole host without a container: its disk, its memory, sandboxes of others. */
 const inContainer = <T>(rows: readonly T[]) => (ENGINE_OF_RUN === "docker" ? rows : []);
 /** gVisor's memory is that of all its processes, so Linux ends it as a whole. */
@@ -131,6 +139,19 @@ describe("reset", () => {
     expect(lastLine(textOf(result))).toBe(`[Stopped by reset: ${words}]`);
     expect(metaOf(result).status).toBe("cancelled");
     expect(await client.text("1 + 1")).toBe("2");
+  });
+
+  test.for(
+    inContainer([
+      ["the spare kernel", STOP_SPARE],
+      ["the generator", STOP_GENERATOR],
+    ] as const),
+  )("takes a new sandbox where %s was stopped", async ([, code], { client }) => {
+    await client.register("thinking", upstream("sequential-thinking")); // which starts the generator
+    expect(await client.text("open('/tmp/of-this-sandbox', 'w').close()")).toBe("");
+    expect(await client.text(code)).toBe("");
+    expect((await client.call("reset")).isError).toBeFalsy();
+    expect(await client.text("import os; os.path.exists('/tmp/of-this-sandbox')")).toBe("False");
   });
 });
 

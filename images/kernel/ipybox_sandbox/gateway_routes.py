@@ -11,7 +11,7 @@ from typing import Any
 
 from jupyter_client.jsonutil import json_default
 from kernel_gateway.jupyter_websocket import JupyterWebsocketPersonality
-from kernel_gateway.services.kernels.handlers import MainKernelHandler
+from kernel_gateway.services.kernels.handlers import KernelHandler, MainKernelHandler
 from kernel_gateway.services.kernels.handlers import default_handlers as kernel_handlers
 from tornado.http1connection import HTTP1Connection
 from tornado.iostream import StreamClosedError
@@ -64,6 +64,16 @@ class StartKernelHandler(MainKernelHandler):
             raise HTTPError(500, str(error).replace("%", "%%")) from error
         self.set_status(201)
         self.finish(json.dumps(self.kernel_manager.kernel_model(kernel_id), default=json_default))
+
+
+class EndKernelHandler(KernelHandler):
+    """`DELETE /api/kernels/ID` fails where a cell has stopped the generator: the sandbox is to go, not the kernel."""
+
+    async def delete(self, kernel_id: str) -> None:
+        generator: Generator = self.settings["ipybox_generator"]
+        if generator.is_stopped:
+            raise HTTPError(409, "the generator was stopped")
+        await super().delete(kernel_id)
 
 
 class EventsHandler(RequestHandler):
@@ -224,9 +234,8 @@ class SandboxPersonality(JupyterWebsocketPersonality):
     """The kernel routes of the Jupyter server and ours; no others."""
 
     def create_request_handlers(self) -> list[Any]:
-        routes = [
-            (path, StartKernelHandler if path == "/api/kernels" else handler) for path, handler in kernel_handlers
-        ]
+        ours = {MainKernelHandler: StartKernelHandler, KernelHandler: EndKernelHandler}
+        routes = [(path, ours.get(handler, handler)) for path, handler in kernel_handlers]
         return [
             *routes,
             ("/ipybox/events", EventsHandler),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -39,6 +40,16 @@ class Generator:
         self._turn = asyncio.Lock()
         self._worker: asyncio.subprocess.Process | None = None
         self._ids = itertools.count(1)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a cell has stopped the worker, by a signal: it is ours, and nobody else would."""
+        if self._worker is None:
+            return False
+        try:
+            return os.waitid(os.P_PID, self._worker.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:  # it has ended
+            return False
 
     async def warm_up(self) -> None:
         """Starts the worker, so that a request that is to come need not wait for its imports."""

@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import os
+import signal
 import sys
 
 import pytest
@@ -15,6 +16,7 @@ from host import request_on
 from PIL import Image
 
 from ipybox_sandbox.generator import GenerationError, Generator
+from ipybox_sandbox.process_tree import children_of
 
 WORKER = """
 import json, sys
@@ -132,6 +134,23 @@ def test_a_worker_that_does_not_answer_is_replaced() -> None:
         generator._patience_seconds = 30.0
         assert await generator.generate({"server": "x"}) == {"modules": ["x"]}
         await generator.close()
+
+    asyncio.run(run())
+
+
+def test_a_stopped_worker_is_noticed() -> None:
+    async def run() -> None:
+        generator = _generator()
+        assert not generator.is_stopped
+        others = children_of(os.getpid())
+        await generator.warm_up()
+        (worker,) = children_of(os.getpid()) - others
+        assert not generator.is_stopped
+        os.kill(worker, signal.SIGSTOP)
+        os.waitid(os.P_PID, worker, os.WSTOPPED | os.WNOWAIT)
+        assert generator.is_stopped
+        await generator.close()
+        assert not generator.is_stopped
 
     asyncio.run(run())
 
