@@ -31,8 +31,8 @@ class OutputPipe(IOPubThread):
     io_loop = None
 
     def __init__(self, path: str, bell: str) -> None:
-        self._frames = FrameWriter(os.open(path, os.O_WRONLY))
         self._bell = os.open(bell, os.O_WRONLY | os.O_NONBLOCK)
+        self._frames = FrameWriter(os.open(path, os.O_WRONLY), on_plenty=self.ring)
         self._captured = _CapturedDescriptors()
 
     def send_multipart(self, msg: Sequence[Any], *_: Any, **__: Any) -> None:
@@ -45,7 +45,7 @@ class OutputPipe(IOPubThread):
         self._frames.hold_message(msg)
 
     def ring(self) -> None:
-        """What was asked for is done, and nobody need wait for more."""
+        """What was asked for is done, or much of it: nobody need wait for more."""
         with suppress(BlockingIOError):  # it is ringing
             os.write(self._bell, b"\0")
 

@@ -14,7 +14,7 @@ import os
 import select
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,8 @@ from jupyter_client.jsonutil import json_default
 from jupyter_client.session import json_packer
 
 STREAMS = ("stdout", "stderr")
+PLENTY_BYTES = 64 * 1024
+"""Written since it was last said: worth a reading, and a part of what the pipe holds."""
 _MESSAGE_PART, _MESSAGE_END, _MESSAGE_DROPPED = range(len(STREAMS), len(STREAMS) + 3)
 
 _HEAD = struct.Struct("<BIH")
@@ -46,8 +48,11 @@ Message = list[bytes]
 class FrameWriter:
     """For any number of threads, and for signal handlers."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, on_plenty: Callable[[], None] = lambda: None) -> None:
+        """`on_plenty` is called each time that so much was written that the reader, if it rests, had better read."""
         self._descriptor = descriptor
+        self._on_plenty = on_plenty
+        self._unannounced_bytes = 0
         self._numbers = itertools.count()
         self._held: deque[bytes] = deque()
 
@@ -86,10 +91,16 @@ class FrameWriter:
         data = b""
         for frame in (*self._take_held(), _frame(kind, number, payload)):
             if len(data) + len(frame) > select.PIPE_BUF:
-                os.write(self._descriptor, data)
+                self._write_whole(data)
                 data = b""
             data += frame
-        os.write(self._descriptor, data)
+        self._write_whole(data)
+
+    def _write_whole(self, data: bytes) -> None:
+        self._unannounced_bytes += os.write(self._descriptor, data)
+        if self._unannounced_bytes >= PLENTY_BYTES:
+            self._unannounced_bytes = 0
+            self._on_plenty()
 
     def _take_held(self) -> Iterator[bytes]:
         while self._held:

@@ -12,20 +12,18 @@ from typing import Any
 from jupyter_client.session import DELIM, Session
 from tornado.log import app_log
 
-from ipybox_sandbox.output_frames import FrameReader, Message, Text, pack_json
+from ipybox_sandbox.output_frames import PLENTY_BYTES, FrameReader, Message, Text, pack_json
 
 MAX_UNSENT_BYTES = 4 * 1024 * 1024
 """Under way to one listener, beyond which nothing is read: the pipe fills, and the kernel waits."""
 FIRST_REST_SECONDS = 0.005
 """After a request: most cells are over by then, and their reader is woken once, by the bell."""
 _REST_SECONDS = 0.002
-"""Between two readings in a burst of short texts: to wake a reader costs more than to write."""
+"""Between two readings in a burst of texts, unless the bell rings: to wake a reader costs more than to write."""
 _BURST_READINGS = 8
-"""Of short texts in a row, none of them later than the time of two rests, are a burst."""
+"""Of texts in a row, none of them later than the time of two rests, are a burst; so is one that brings plenty."""
 _PIPE_BYTES = 256 * 1024
-"""What a fast writer fills meanwhile."""
-_ENOUGH_BYTES = _PIPE_BYTES // 4
-"""Worth a reading: no rest is needed, and a writer may be waiting."""
+"""So that a fast writer, who rings when there is plenty, need not wait until that is read."""
 _READ_BYTES = 1024 * 1024
 
 
@@ -43,7 +41,7 @@ class PublishedOutput:
         self._is_open = True
         self._is_reading = False
         self._read_at = -math.inf
-        self._short_readings = 0
+        self._readings = 0
         self._rest: asyncio.TimerHandle | None = None
 
     def subscribe(self) -> Subscription:
@@ -113,22 +111,23 @@ class PublishedOutput:
 
     def _hand_over(self, data: bytes) -> None:
         messages: list[Message] = []
-        few_texts = len(data) < _ENOUGH_BYTES
+        only_texts = True
         try:
             for item in self._frames.feed(data):
                 messages.append(self._to_message(item) if isinstance(item, Text) else item)
-                few_texts = few_texts and isinstance(item, Text)
+                only_texts = only_texts and isinstance(item, Text)
         finally:
             for listener in list(self._listeners):
                 listener.hear(messages)
-        self._rest_in_burst(few_texts)
+        self._rest_in_burst(only_texts=only_texts, is_plenty=len(data) >= PLENTY_BYTES)
 
-    def _rest_in_burst(self, few_texts: bool) -> None:
+    def _rest_in_burst(self, *, only_texts: bool, is_plenty: bool) -> None:
         loop = asyncio.get_running_loop()
         is_soon = loop.time() - self._read_at < 2 * _REST_SECONDS
         self._read_at = loop.time()
-        self._short_readings = self._short_readings + 1 if few_texts and is_soon else 0
-        if self._short_readings >= _BURST_READINGS and self._rest is None:
+        in_a_row = _BURST_READINGS if is_plenty else self._readings + 1 if is_soon else 0
+        self._readings = in_a_row if only_texts else 0
+        if self._readings >= _BURST_READINGS and self._rest is None:
             self._rest_for(_REST_SECONDS)
 
     def _to_message(self, text: Text) -> Message:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ipybox_sandbox import published
-from ipybox_sandbox.output_frames import FrameReader, FrameWriter, Message, Text
+from ipybox_sandbox.output_frames import PLENTY_BYTES, FrameReader, FrameWriter, Message, Text
 from ipybox_sandbox.published import MAX_UNSENT_BYTES, PublishedOutput, Subscription
 
 
@@ -169,6 +169,25 @@ def test_what_a_request_brings_about_is_read_at_once_when_the_bell_rings(
         return heard.messages
 
     assert asyncio.run(listen()) == [[[b"busy"], [b"result"], [b"idle"]]]
+
+
+def test_who_writes_plenty_rings_and_waits_for_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "FIRST_REST_SECONDS", 3600)
+    monkeypatch.setattr(published, "_REST_SECONDS", 3600)
+    path, bell = str(tmp_path / "output"), str(tmp_path / "bell")
+    written = 64 * PLENTY_BYTES
+
+    async def listen() -> int:
+        output, heard = PublishedOutput(path, bell), Heard()
+        output.subscribe().on_recv_stream(heard)
+        descriptor, ringing = os.open(path, os.O_WRONLY), os.open(bell, os.O_WRONLY)
+        writer = FrameWriter(descriptor, on_plenty=lambda: os.write(ringing, b"\0"))
+        output.expect_reply()
+        await asyncio.to_thread(writer.write_text, "stdout", "cell", "x" * written)
+        output.finish()
+        return sum(len(message[-1]) for messages in heard.messages for message in messages)
+
+    assert asyncio.run(listen()) == written
 
 
 def test_what_takes_longer_is_read_without_the_bell(tmp_path: Path) -> None:
