@@ -1,5 +1,4 @@
 import { Server } from "@modelcontextprotocol/sdk/server/index.js";
-import { StdioServerTransport } from "@modelcontextprotocol/sdk/server/stdio.js";
 import type { RequestHandlerExtra } from "@modelcontextprotocol/sdk/shared/protocol.js";
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import {
@@ -28,6 +27,7 @@ import { INSTRUCTIONS } from "./instructions.ts";
 import { ProgressReporter } from "./progress.ts";
 import { renderError } from "./render.ts";
 import { readResource, RESOURCE_TEMPLATES } from "./resources.ts";
+import { StdioTransport } from "./stdio-transport.ts";
 import { executeCellTool } from "./tools/execute-cell.ts";
 import { installPackageTool } from "./tools/install-package.ts";
 import { registerServerTool } from "./tools/register-server.ts";
@@ -98,7 +98,7 @@ export class McpServer {
 
   /** Answers requests on stdin from now on; `initialize` does not wait for the sandbox. */
   serveStdio(): Promise<void> {
-    return this.connect(new StdioServerTransport());
+    return this.connect(new StdioTransport());
   }
 
   async connect(transport: Transport): Promise<void> {

@@ -61,6 +61,7 @@ describe.for(["2.x", "1.x"] as const)("the Python SDK's client, %s", (line) => {
       ],
       ["execute_ipython_cell", { code: "import matplotlib.pyplot as plt\nplt.plot([1, 3, 2])\nplt.show()" }],
       ["execute_ipython_cell", { code: "print('before')\n1 / 0" }],
+      ["execute_ipython_cell", { code: "raise ValueError('half a pair: ' + chr(0xd800))" }],
     ];
     const session = resolve(import.meta.dirname, "../clients/session.py");
     const args = [session, JSON.stringify(calls), bin, "--workspace", workspace];
@@ -70,7 +71,8 @@ describe.for(["2.x", "1.x"] as const)("the Python SDK's client, %s", (line) => {
       ListToolsResult,
       ...CallToolResult[],
     ];
-    const [registered, called, plotted, failed] = results as [
+    const [registered, called, plotted, failed, halved] = results as [
+      CallToolResult,
       CallToolResult,
       CallToolResult,
       CallToolResult,
@@ -85,5 +87,6 @@ describe.for(["2.x", "1.x"] as const)("the Python SDK's client, %s", (line) => {
     expect(existsSync(join(workspace, /\((images\/.*\.png)\)/.exec(textOf(plotted))?.[1] ?? ""))).toBe(true);
     expect(failed.isError).toBe(true);
     expect(textOf(failed)).toMatch(/^before\n[^]*ZeroDivisionError: division by zero$/);
+    expect(textOf(halved)).toMatch(/ValueError: half a pair: \ufffd$/);
   });
 });
