@@ -10,7 +10,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from ipykernel.compiler import XCachingCompiler
@@ -26,6 +26,7 @@ from traitlets import Type
 from traitlets.config import Config
 
 from ipybox_sandbox import process
+from ipybox_sandbox.forked_child import end_child, is_child, watch_forks
 from ipybox_sandbox.inline_figures import InlineFigures
 from ipybox_sandbox.output import CapturedStream, OutputPipe
 from ipybox_sandbox.output_frames import pack_json
@@ -100,6 +101,7 @@ class SandboxShell(ZMQInteractiveShell):
 
     def init_instance_attrs(self) -> None:
         super().init_instance_attrs()
+        warnings.filterwarnings("ignore", message="To exit: use 'exit', 'quit', or Ctrl-D.")  # after each sys.exit()
         self.compile = RawSourceCompiler()  # the kernel insists on a compiler_class of its own
 
     def init_events(self) -> None:
@@ -118,6 +120,31 @@ class SandboxShell(ZMQInteractiveShell):
         if self._transformed is None or self._transformed[0] != raw_cell:
             self._transformed = (raw_cell, super().transform_cell(raw_cell))
         return self._transformed[1]
+
+    async def run_ast_nodes(self, *args: Any, **kwargs: Any) -> Any:
+        has_raised = await super().run_ast_nodes(*args, **kwargs)
+        if is_child():
+            end_child()
+        return has_raised
+
+    def showtraceback(self, *args: Any, **kwargs: Any) -> None:
+        if is_child():
+            end_child(sys.exc_info()[1])
+        super().showtraceback(*args, **kwargs)
+
+    def payloadpage_page(self, strg: Any, *args: Any, **kwargs: Any) -> None:
+        """`len?` and the like. Nobody reads the payload of a reply, so it is output as well."""
+        self.display_pub.publish(strg if isinstance(strg, dict) else {"text/plain": strg})
+        super().payloadpage_page(strg, *args, **kwargs)
+
+    def set_next_input(self, text: str, replace: bool = False) -> None:
+        """`%load` and the like: likewise."""
+        print(text)
+        super().set_next_input(text, replace)
+
+    def ask_exit(self) -> NoReturn:
+        """`exit()` ends the cell, as `sys.exit()` does: ipykernel's ends the kernel, 0.1 s later, in whatever cell."""
+        raise SystemExit("the cell has ended here; for a new kernel there is reset")
 
     def forget_old_cells(self) -> None:
         """To be called after each cell."""
@@ -201,9 +228,18 @@ class SandboxKernelApp(IPKernelApp):
         self.kernel.shell_stream.close()
         self.kernel.shell_stream = ShellChannel(f"{self.abs_connection_file}.requests", self.iopub_thread)
 
+    def init_io(self) -> None:
+        super().init_io()
+        # Python's own are not captured but at the descriptor, where they keep what they are given.
+        sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
+
     def start(self) -> None:
+        watch_forks()
         _wake_on_signals(IOLoop.current())
         super().start()
+        while not self.shell.exit_now:  # a cell has stopped the loop
+            with suppress(KeyboardInterrupt):
+                self.io_loop.start()
 
     def init_heartbeat(self) -> None:
         """None: the subreaper tells of the kernel's end."""

@@ -96,6 +96,9 @@ class CapturedStream(OutStream):
         if not self._is_master_process():
             self._write_in_child("", whole_lines=False)
 
+    def close(self) -> None:
+        """Nothing: the next cell prints, too."""
+
     def _write_in_child(self, text: str, whole_lines: bool = True) -> None:
         self._child_line += text
         end = self._child_line.rfind("\n") + 1 if whole_lines else len(self._child_line)

@@ -18,6 +18,7 @@ import zmq
 from tornado.ioloop import IOLoop
 from tornado.iostream import PipeIOStream, StreamClosedError
 
+from ipybox_sandbox.forked_child import end_child, is_child
 from ipybox_sandbox.output_frames import Message, pack_message, unpack_message
 
 if TYPE_CHECKING:  # the gateway does without ipykernel
@@ -89,6 +90,8 @@ class ShellChannel:
         """What was sent is on its way already."""
 
     def _read(self, callback: Callable[[list[zmq.Frame]], Any]) -> None:
+        if is_child():
+            end_child()
         data = os.read(self._descriptor, _READ_BYTES)
         if not data:  # the gateway has ended, and this process will
             IOLoop.current().remove_handler(self._descriptor)

@@ -34,11 +34,6 @@ def test_nothing_that_was_written_before_a_kill_is_lost(sandbox: Sandbox) -> Non
     assert text == "".join(f"{i}\n" for i in range(20_000)) + "x" * 3_000_000 + "\nno line1"
 
 
-def test_quitting_ends_the_kernel_with_code_0(sandbox: Sandbox) -> None:
-    event, _ = _end_by(sandbox, "quit()")
-    assert event["cause"] == {"type": "exit", "code": 0}
-
-
 def test_a_kernel_whose_subreaper_is_killed_ends_with_what_it_started(sandbox: Sandbox) -> None:
     kernel_id = sandbox.host.start_kernel()
     events = sandbox.host.listen()
