@@ -39,6 +39,10 @@ export class Execution {
   readonly #started = new Deferred<undefined>();
   readonly #done = new Deferred<ExecutionResult>();
   #reply: { status: "ok" | "error"; executionCount: number | undefined } | undefined;
+  /** The reply's word of it, until the error itself has come: it does not where a cell took the means to show one. */
+  #unshownError: readonly string[] = [];
+  #hasError = false;
+  #ended = false;
   #idle = false;
   #bytes = 0;
   #overLimit = false;
@@ -52,6 +56,11 @@ export class Execution {
   /** Never rejects: a kernel that dies is a result too. */
   get done(): Promise<ExecutionResult> {
     return this.#done.promise;
+  }
+
+  /** Whether all of it has come; `done` has it. */
+  get ended(): boolean {
+    return this.#ended;
   }
 
   /** Resolves when the code begins to run; before that the kernel ignores interrupts. Never rejects. */
@@ -87,6 +96,7 @@ export class Execution {
   }
 
   die(cause: DeathCause): void {
+    this.#ended = true;
     this.#started.resolve(undefined);
     this.#done.resolve({ status: "died", cause, output: this.output });
   }
@@ -94,8 +104,11 @@ export class Execution {
   #handleReply(content: unknown): void {
     const reply = executeReplyShape.safeParse(content);
     if (!reply.success) return;
+    const { ename = "", evalue = "", traceback = [], execution_count } = reply.data;
     const status = reply.data.status === "ok" ? "ok" : "error";
-    this.#reply = { status, executionCount: reply.data.execution_count ?? undefined };
+    this.#reply = { status, executionCount: execution_count ?? undefined };
+    if (ename !== "" && !this.#isOurs(ename))
+      this.#unshownError = traceback.length > 0 ? traceback : [evalue === "" ? ename : `${ename}: ${evalue}`];
     this.#settle();
   }
 
@@ -132,7 +145,9 @@ export class Execution {
       }
       case "error": {
         const error = outputShapes.error.safeParse(message.content).data;
-        if (error === undefined || (this.#interrupting && INTERRUPTS.has(error.ename))) return "";
+        if (error === undefined) return "";
+        this.#hasError = true;
+        if (this.#isOurs(error.ename)) return "";
         return this.#folder.error(error.traceback);
       }
       case "clear_output":
@@ -143,8 +158,14 @@ export class Execution {
     }
   }
 
+  #isOurs(errorName: string): boolean {
+    return this.#interrupting && INTERRUPTS.has(errorName);
+  }
+
   #settle(): void {
-    if (this.#reply === undefined || !this.#idle) return;
+    if (this.#reply === undefined || !this.#idle || this.#ended) return;
+    this.#ended = true;
+    if (!this.#hasError && this.#unshownError.length > 0) this.#folder.error(this.#unshownError);
     this.#done.resolve({ ...this.#reply, output: this.output });
   }
 }

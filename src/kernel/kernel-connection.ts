@@ -7,7 +7,8 @@ import { Deferred } from "../common/lifecycle.ts";
 import { withTimeout } from "../common/time.ts";
 import { type DeathCause, Execution, type ExecutionOptions } from "./execution.ts";
 import type { GatewayClient, StartKernelOptions } from "./gateway-client.ts";
-import { decodeMessage, encodeRequest, kernelRequest, type KernelMessage, statusShape } from "./messages.ts";
+import { LateOutput } from "./late-output.ts";
+import { decodeMessage, encodeRequest, type KernelMessage, type KernelRequest, statusShape } from "./messages.ts";
 
 const START_TIMEOUT_MS = 60_000;
 const FORGET_TIMEOUT_MS = 1_500;
@@ -27,7 +28,9 @@ export class KernelConnection {
   readonly #gateway: GatewayClient;
   readonly #socket: WebSocket;
   readonly #session = randomUUID();
+  #requests = 0;
   readonly #executions = new Map<string, Execution>();
+  readonly #late = new LateOutput();
   /** Message id of a request whose reply is waited for → what to do then. */
   readonly #answers = new Map<string, () => void>();
   /** Message id of a fence → the execution that it decides about. */
@@ -78,7 +81,7 @@ export class KernelConnection {
       execution.die(this.#death);
       return execution;
     }
-    const request = kernelRequest("shell", "execute_request", {
+    const request = this.#request("execute_request", {
       code,
       silent: false,
       store_history: true,
@@ -86,6 +89,7 @@ export class KernelConnection {
       allow_stdin: false,
       stop_on_error: false,
     });
+    for (const message of this.#late.take()) execution.handle(message);
     this.#executions.set(request.id, execution);
     void execution.done.finally(() => this.#executions.delete(request.id));
     this.#socket.send(encodeRequest(request, this.#session));
@@ -123,6 +127,11 @@ export class KernelConnection {
     this.#fences.clear();
   }
 
+  #request(type: string, content: KernelRequest["content"]): KernelRequest {
+    this.#requests += 1;
+    return { channel: "shell", id: `${this.#session}-${this.#requests}`, type, content };
+  }
+
   #listen(): void {
     this.#socket.on("message", (data: Buffer) => {
       const message = decodeMessage(data);
@@ -147,7 +156,7 @@ export class KernelConnection {
 
   /** Resolves when the kernel answers a request that does nothing; rejects when it ends, or when the signal aborts. */
   async #answer(signal: AbortSignal): Promise<void> {
-    const request = kernelRequest("shell", "kernel_info_request", {});
+    const request = this.#request("kernel_info_request", {});
     const answered = new Deferred<undefined>();
     const give = () => answered.reject(unanswered());
     signal.addEventListener("abort", give);
@@ -173,9 +182,20 @@ export class KernelConnection {
       return;
     }
     const execution = this.#executions.get(message.parentId);
-    if (execution === undefined) return;
+    if (execution?.ended !== false) {
+      this.#takeLate(message);
+      return;
+    }
     execution.handle(message);
     if (message.type === "execute_reply" || isIdle(message)) this.#fence(execution);
+  }
+
+  /** What a cell has left running shows something after its end: it is output of the one that runs now, or next. */
+  #takeLate(message: KernelMessage): void {
+    if (!message.parentId.startsWith(this.#session) || !LateOutput.admits(message)) return;
+    const [running] = [...this.#executions.values()].filter(({ ended }) => !ended);
+    if (running === undefined) this.#late.add(message);
+    else running.handle(message);
   }
 
   /**
@@ -184,7 +204,7 @@ export class KernelConnection {
    * hit the kernel between two cells. The fence is rarely needed, and the next cell would wait behind it: so not at once.
    */
   #fence(execution: Execution): void {
-    const fence = kernelRequest("shell", "kernel_info_request", {});
+    const fence = this.#request("kernel_info_request", {});
     const timer = setTimeout(() => {
       this.#fences.set(fence.id, execution);
       this.#socket.send(encodeRequest(fence, this.#session));

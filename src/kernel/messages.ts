@@ -1,5 +1,3 @@
-import { randomUUID } from "node:crypto";
-
 import { z } from "zod";
 
 /**
@@ -26,14 +24,6 @@ export interface KernelRequest {
   readonly id: string;
   readonly type: string;
   readonly content: Readonly<Record<string, unknown>>;
-}
-
-export function kernelRequest(
-  channel: KernelRequest["channel"],
-  type: string,
-  content: KernelRequest["content"],
-): KernelRequest {
-  return { channel, id: randomUUID(), type, content };
 }
 
 export function encodeRequest(request: KernelRequest, session: string): Buffer {
@@ -125,4 +115,7 @@ export const statusShape = z.object({ execution_state: z.string() });
 export const executeReplyShape = z.object({
   status: z.enum(["ok", "error", "aborted"]),
   execution_count: z.number().int().nonnegative().nullish(),
+  ename: z.string().optional(),
+  evalue: z.string().optional(),
+  traceback: z.array(z.string()).optional(),
 });

@@ -1,7 +1,7 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { describe, expect } from "vitest";
+import { describe, expect, vi } from "vitest";
 
 import { metaOf, type TestClient, textOf } from "../helpers/client.ts";
 import { test } from "../helpers/session.ts";
@@ -35,6 +35,22 @@ describe("displays", () => {
   test("fall back to HTML where there is no other text", async ({ client }) => {
     expect(await client.text("from IPython.display import HTML\nHTML('<b>bold</b>')")).toBe("<b>bold</b>");
   });
+});
+
+test("of what a cell has left running is shown in the next cell, and in one that lets it run", async ({ client }) => {
+  const wait = "async def wait(seconds, text):\n    await asyncio.sleep(seconds)\n    print(text)\n";
+  await client.cell(`import asyncio, os, subprocess\n${wait}task = asyncio.create_task(wait(0.01, 'of a task'))`);
+  expect(await client.text("await task\nprint('own')")).toBe("of a task\nown");
+  const background = "subprocess.Popen('while [ ! -e go ]; do :; done; echo of a process; touch gone', shell=True)";
+  expect(await client.text(`print('started')\n${background};`)).toBe("started");
+  writeFileSync(join(client.workspace, "go"), "");
+  await vi.waitFor(() => expect(existsSync(join(client.workspace, "gone"))).toBe(true));
+  expect(await client.text("'own'")).toBe("of a process\n'own'");
+  expect(await client.text("'own'")).toBe("'own'");
+});
+
+test("of help is shown, which people get in a pager", async ({ client }) => {
+  expect(await client.text("len?")).toContain("Return the number of items in a container.");
 });
 
 describe("pictures", () => {

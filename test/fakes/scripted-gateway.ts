@@ -10,7 +10,13 @@ import { duplexPair } from "./duplex-pair.ts";
 
 /** One line of a transcript: what the kernel sends about the running cell. */
 export type Line =
-  | { readonly channel: "iopub" | "shell"; readonly type: string; readonly content: object; readonly parent?: string }
+  | {
+      readonly channel: "iopub" | "shell";
+      readonly type: string;
+      readonly content: object;
+      /** The running cell by default. */
+      readonly parent?: string | { readonly cell: number };
+    }
   | { readonly raw: Buffer | string }
   /** On the wire, past the framing of WebSockets. */
   | { readonly bytes: Buffer }
@@ -37,6 +43,7 @@ export class ScriptedGateway implements AsyncDisposable {
   readonly #sockets = new WebSocketServer({ noServer: true, handleProtocols: () => WEBSOCKET_PROTOCOL });
   readonly #streams = new Set<Duplex>();
   readonly #events = new Set<ServerResponse>();
+  readonly #cells: string[] = [];
   #kernelId = "";
 
   constructor() {
@@ -85,15 +92,20 @@ export class ScriptedGateway implements AsyncDisposable {
         send("iopub", "status", { execution_state: "idle" }, message.id);
       }
       if (message?.type !== "execute_request") return;
+      this.#cells.push(message.id);
       for (const each of this.transcripts.shift() ?? []) {
         if ("raw" in each) socket.send(each.raw);
         else if ("bytes" in each) stream.write(each.bytes);
         else if ("exit" in each) this.#announce({ event: "kernel-exited", kernelId: this.#kernelId, cause: each.exit });
         else if ("close" in each) socket.close();
         else if ("cut" in each) stream.destroy();
-        else send(each.channel, each.type, each.content, each.parent ?? message.id);
+        else send(each.channel, each.type, each.content, this.#parentOf(each.parent) ?? message.id);
       }
     });
+  }
+
+  #parentOf(parent: string | { readonly cell: number } | undefined): string | undefined {
+    return typeof parent === "object" ? this.#cells.at(parent.cell) : parent;
   }
 
   #announce(event: object): void {

@@ -51,6 +51,15 @@ describe("a cell's messages", () => {
     expect(await play(line.busy, line.out("a"), line.idle)).toMatchObject({ status: "error", output: { text: "a" } });
   });
 
+  test("show an error of which only the reply tells", async () => {
+    const failed = { status: "error", execution_count: 1, ename: "ValueError", evalue: "why" };
+    const reply = (more: object) => ({ ...line.reply, content: { ...failed, ...more } });
+    const shown = { channel: "iopub", type: "error", content: { ...failed, traceback: ["the traceback"] } } as const;
+    expect((await play(line.out("a"), reply({}), line.idle)).output.text).toBe("a\nValueError: why");
+    expect((await play(reply({ traceback: ["of", "the reply"] }), line.idle)).output.text).toBe("of\nthe reply");
+    expect((await play(shown, reply({ traceback: ["x"] }), line.idle)).output.text).toBe("the traceback");
+  });
+
   test("are not mixed with those of another parent", async () => {
     const foreign = { ...line.out("foreign"), parent: "somebody-else" };
     const foreignIdle = { ...line.idle, parent: "somebody-else" };
@@ -68,6 +77,47 @@ describe("a cell's messages", () => {
   test("are followed by those of the next cell", async () => {
     await play(line.out("first"), line.reply, line.idle);
     expect(await play(line.out("second"), line.reply, line.idle)).toMatchObject({ output: { text: "second" } });
+  });
+});
+
+describe("what a cell has left running", () => {
+  const display = { channel: "iopub", type: "display_data", content: { data: { "text/plain": "shown" } } } as const;
+
+  test("shows its output in the next cell, when no other runs", async () => {
+    const between = [line.out("between\n"), display];
+    expect(await play(line.out("first"), line.reply, line.idle, ...between)).toMatchObject({
+      output: { text: "first" },
+    });
+    expect(await play(line.out("second"), line.reply, line.idle)).toMatchObject({
+      output: { text: "between\nshown\nsecond" },
+    });
+    expect(await play(line.out("third"), line.reply, line.idle)).toMatchObject({ output: { text: "third" } });
+  });
+
+  test("shows its output in the cell that runs", async () => {
+    await play(line.out("first"), line.reply, line.idle);
+    const late = [line.out("late\n"), display].map((each) => ({ ...each, parent: { cell: 0 } }));
+    expect(await play(line.busy, ...late, line.out("own"), line.reply, line.idle)).toMatchObject({
+      output: { text: "late\nshown\nown" },
+    });
+  });
+
+  test("neither ends the cell that runs nor clears its output", async () => {
+    await play(line.reply, line.idle);
+    const clear = { channel: "iopub", type: "clear_output", content: { wait: false } } as const;
+    const late = [clear, line.idle, line.reply].map((each) => ({ ...each, parent: { cell: 0 } }));
+    expect(await play(line.out("a"), ...late, line.out("b"), line.reply, line.idle)).toMatchObject({
+      output: { text: "ab" },
+    });
+  });
+
+  test("leaves the newest megabyte between two cells, and a word of the rest", async () => {
+    const many = Array.from({ length: 30 }, (_, i) => line.out(`${i} ${"x".repeat(100_000)}\n`));
+    await play(line.reply, line.idle, ...many);
+    gateway.transcripts.push([line.reply, line.idle]);
+    const { output } = await kernel.execute("code", { maxOutputBytes: 1e7, onOutputLimit: () => undefined }).done;
+    expect(output.text).toMatch(/^\[Since the last cell more than 1 MB was printed: the end follows\]\n20 x/);
+    expect(output.text).toContain("\n29 x");
   });
 });
 

@@ -1,10 +1,13 @@
 import { describe, expect, test } from "vitest";
 
-import { decodeMessage, encodeRequest, kernelRequest } from "../../../src/kernel/messages.ts";
+import { decodeMessage, encodeRequest, type KernelRequest } from "../../../src/kernel/messages.ts";
+
+const toExecute = (content: KernelRequest["content"]) =>
+  ({ channel: "shell", id: "1", type: "execute_request", content }) as const;
 
 describe("the WebSocket framing", () => {
   test("decodes what it encodes", () => {
-    const request = kernelRequest("shell", "execute_request", { code: "1 + 1 # ä" });
+    const request = toExecute({ code: "1 + 1 # ä" });
     expect(decodeMessage(encodeRequest(request, "session"))).toEqual({
       channel: "shell",
       id: request.id,
@@ -26,7 +29,7 @@ describe("the WebSocket framing", () => {
     expect(decodeMessage(frame)).toMatchObject({ content: { name: "stdout", text: 'ä "\n' }, size: 22 });
   });
 
-  const whole = encodeRequest(kernelRequest("shell", "execute_request", {}), "session");
+  const whole = encodeRequest(toExecute({}), "session");
   const withOffset = (index: number, value: bigint) => {
     const frame = Buffer.from(whole);
     frame.writeBigUInt64LE(value, 8 * index);
