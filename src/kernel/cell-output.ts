@@ -27,8 +27,8 @@ type Item = { kind: "stream"; parts: string[] } | { kind: "display"; shown: Show
 const PICTURE_STARTS = { "image/png": "iVBORw0KGgo", "image/jpeg": "/9j/", "image/svg+xml": "" } as const;
 const PICTURE_TYPES = Object.keys(PICTURE_STARTS) as (keyof typeof PICTURE_STARTS)[]; // they are all
 const MAX_JSON_VALUES = 100_000;
-/** What IPython says of an object that has only richer forms. */
-const NO_TEXT = /^<IPython\.core\.display\.\w+ object>$/;
+/** What IPython says of an object that has only richer forms, of its own or of others. */
+const NO_TEXT = /^<(?:IPython\.core\.display\.\w+ object|[\w.]+(?: object)? at 0x[0-9a-f]+)>$/;
 
 /** Folds output messages, in the order of their arrival, as a notebook would show them. */
 export class OutputFolder {

@@ -60,6 +60,8 @@ class Line {
   write(unit: number): void {
     const { column } = this;
     if (this.#from === this.#to) this.#from = this.#to = column;
+    this.#split(column);
+    this.#split(column + 1);
     // What lies between the new and the old was erased.
     if (column + 1 < this.#from) this.#units.fill(SPACE, column + 1, this.#from);
     this.#from = Math.min(this.#from, column);
@@ -71,6 +73,10 @@ class Line {
 
   /** From the cursor to the end (`0K`, `K`), from the start to and with the cursor (`1K`), or all (`2K`); others nothing. */
   erase(sequence: string): void {
+    if (/\[[012]?K$/.test(sequence)) {
+      this.#split(this.column);
+      this.#split(this.column + 1);
+    }
     if (/\[[02]?K$/.test(sequence)) this.#to = Math.max(this.#from, Math.min(this.#to, this.column));
     if (/\[[12]K$/.test(sequence)) this.#from = Math.min(this.#to, Math.max(this.#from, this.column + 1));
   }
@@ -82,6 +88,14 @@ class Line {
       " ".repeat(length === 0 ? 0 : this.#from) +
       Buffer.from(buffer, byteOffset + 2 * this.#from, 2 * length).toString("utf16le")
     );
+  }
+
+  /** A character of two units that begins before `column` and ends behind it leaves blanks, as a wide one does in a terminal. */
+  #split(column: number): void {
+    if (column <= this.#from || column >= this.#to) return;
+    const before = this.#units[column - 1] ?? 0;
+    const behind = this.#units[column] ?? 0;
+    if ((before & 0xfc00) === 0xd800 && (behind & 0xfc00) === 0xdc00) this.#units.fill(SPACE, column - 1, column + 1);
   }
 
   #grow(): void {

@@ -46,6 +46,17 @@ describe("OutputFolder", () => {
     expect(text).toBe("100%\ndone");
   });
 
+  test("never leaves half a character where another is written over it or erased", () => {
+    const last = (text: string) => fold((folder) => folder.stream(text)).text;
+    expect(last("😀😀\rx")).toBe("x 😀");
+    expect(last("😀😀\rab")).toBe("ab😀");
+    expect(last("a😀\b\bb")).toBe("ab");
+    expect(last("a😀\bb")).toBe("a b");
+    expect(last("a😀\b\u001b[K")).toBe("a");
+    expect(last("😀a\b\b\b\u001b[1K")).toBe("  a");
+    expect(last("abc\r😀")).toBe("😀c");
+  });
+
   test("erases what a program erased, and follows backspaces", () => {
     expect(fold((folder) => folder.stream("loading...\r\u001b[Kok")).text).toBe("ok");
     expect(fold((folder) => folder.stream("loading\u001b[2K\rok")).text).toBe("ok");
@@ -177,7 +188,10 @@ describe("OutputFolder", () => {
     const shown = (data: Record<string, unknown>) => fold((folder) => folder.display({ data, transient: {} })).text;
     expect(shown(html)).toBe("<b>bold</b>");
     expect(shown({ ...html, "text/plain": "<IPython.core.display.HTML object>" })).toBe("<b>bold</b>");
+    expect(shown({ ...html, "text/plain": "<__main__.Table at 0x7fe107860590>" })).toBe("<b>bold</b>");
+    expect(shown({ ...html, "text/plain": "<a.b.Map object at 0x7fe107860590>" })).toBe("<b>bold</b>");
     expect(shown({ ...html, "text/plain": "a table" })).toBe("a table");
+    expect(shown({ "text/plain": "<__main__.Thing at 0x7fe107860590>" })).toBe("<__main__.Thing at 0x7fe107860590>");
     expect(shown({ "application/json": { a: 1 }, "text/plain": "<IPython.core.display.JSON object>" })).toBe('{"a":1}');
     expect(shown({ "text/plain": "<IPython.core.display.Javascript object>" })).toBe(
       "<IPython.core.display.Javascript object>",
