@@ -17,7 +17,8 @@ export type ShrinkPicture = (data: Buffer, maxBytes: number) => Promise<Buffer |
 
 /** Clients refuse larger images: such a picture's block is scaled down, its file stays as it is. */
 const MAX_BLOCK_BYTES = 2 ** 20;
-const MAX_PICTURE_BYTES = 64 * 2 ** 20;
+/** In Base64 it is what the gateway takes in one request. */
+const MAX_SHRUNK_BYTES = 64 * 2 ** 20;
 const MAX_PICTURES = 100;
 const PIECE_CHARS = 4 * 2 ** 20;
 const MAX_READ_BYTES = 256 * 2 ** 20;
@@ -117,9 +118,8 @@ const SIGNATURES = {
   "image/jpeg": Buffer.from("ffd8ff", "hex"),
 } as const;
 
-/** Undefined for what is no picture of its type, or too large for one. */
+/** Undefined for what is no picture of its type. */
 function decode({ mimeType, data }: Picture): Buffer | undefined {
-  if (data.length > (MAX_PICTURE_BYTES / 3) * 4) return undefined;
   if (mimeType === "image/svg+xml") return Buffer.from(data);
   const decoded = Buffer.from(data, "base64");
   return isPicture(mimeType, decoded) ? decoded : undefined;
@@ -136,6 +136,7 @@ async function toBlock(
   shrink: ShrinkPicture,
 ): Promise<SavedPicture["block"] | undefined> {
   if (mimeType === "image/svg+xml") return undefined;
+  if (data.length > MAX_SHRUNK_BYTES) return undefined;
   const small = data.length <= MAX_BLOCK_BYTES ? data : await shrink(data, MAX_BLOCK_BYTES);
   // What the sandbox answers is checked like what it displayed.
   if (small === undefined || small.length > MAX_BLOCK_BYTES || !isPicture(mimeType, small)) return undefined;

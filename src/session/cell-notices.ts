@@ -2,6 +2,7 @@ import { oneLine } from "../common/one-line.ts";
 import type { DeathCause } from "../kernel/execution.ts";
 import type { PullReport } from "../workspace/copy/incoming-entries.ts";
 import type { ShieldBreach } from "../workspace/shield-watcher.ts";
+import type { SavedPicture } from "./cell-result.ts";
 
 /** Says that a cell ran in another sandbox or kernel than the one before. */
 export function noticeOfLoss(what: string, breach: ShieldBreach | undefined): string {
@@ -28,9 +29,16 @@ export function noticeOfDeath(cause: DeathCause, { replaced, memoryLimitBytes }:
   return `[The kernel died${describeCause(cause, memoryLimitBytes)}; ${next}; variables and imports are lost]`;
 }
 
-/** Says that a cell showed more pictures than are kept. */
-export function noticesOfPictures(saved: number, leftOut: number): string[] {
-  return leftOut === 0 ? [] : [`[${saved} pictures are kept of a cell: ${leftOut} more were left out]`];
+/** Says which pictures of a cell are not all where they should be: in the answer and in the workspace. */
+export function noticesOfPictures(saved: readonly SavedPicture[], leftOut: number): string[] {
+  const lines: string[] = [];
+  const unshown = saved.flatMap(({ path, block }) => (block === undefined && path !== undefined ? [path] : []));
+  const large = unshown.filter((path) => !path.endsWith(".svg"));
+  if (large.length > 0) lines.push(`[Too large to be shown here, and not scaled down: ${list(large)}]`);
+  const unsaved = saved.filter(({ path }) => path === undefined).length;
+  if (unsaved > 0) lines.push(`[${unsaved} of ${saved.length} pictures could not be saved under images/]`);
+  if (leftOut > 0) lines.push(`[${saved.length} pictures are kept of a cell: ${leftOut} more were left out]`);
+  return lines;
 }
 
 /** Names what tools of the host act on and a cell could write. `paths` are fit for a line of text. */

@@ -219,7 +219,7 @@ export class Session implements AsyncDisposable {
         text,
         truncation,
         pictures: saved,
-        notices: [...loss, ...outcome.notices, ...noticesOfPictures(saved.length, leftOut), ...changed, ...copied],
+        notices: [...loss, ...outcome.notices, ...noticesOfPictures(saved, leftOut), ...changed, ...copied],
         durationMs: performance.now() - startedAt,
         executionCount: outcome.executionCount,
         stateKept: outcome.stateKept && loss.length === 0,

@@ -1,10 +1,11 @@
-import { chmod, mkdtemp, readFile, readdir, realpath, rm, symlink } from "node:fs/promises";
+import { chmod, mkdtemp, readFile, readdir, realpath, rm, stat, symlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { silentLogger } from "../../../src/common/logger.ts";
 import type { Picture } from "../../../src/kernel/cell-output.ts";
 import { CellFiles } from "../../../src/session/cell-files.ts";
+import { noticesOfPictures } from "../../../src/session/cell-notices.ts";
 import { WorkspaceFiles } from "../../../src/workspace/workspace-files.ts";
 
 let workspace = "";
@@ -82,6 +83,14 @@ describe("pictures of a cell", () => {
     expect(saved).toEqual([{ path: "images/s-1.png", block: undefined }]);
   });
 
+  test("that are too large to be scaled down are files all the same", async () => {
+    const shrink = () => Promise.reject(new Error("it would be asked for too much"));
+    const { saved } = await cellFiles.save([picture(pngOf(64 * 2 ** 20 + 1))], shrink);
+    expect(saved).toEqual([{ path: "images/s-1.png", block: undefined }]);
+    expect((await stat(join(workspace, "images/s-1.png"))).size).toBe(64 * 2 ** 20 + 1);
+    expect(noticesOfPictures(saved, 0)).toEqual(["[Too large to be shown here, and not scaled down: images/s-1.png]"]);
+  });
+
   test("that are none are left out; SVG is a file without a block", async () => {
     const svg: Picture = { mimeType: "image/svg+xml", data: "<svg/>" };
     const { saved } = await cellFiles.save([picture(Buffer.from("no picture")), svg], unshrinkable);
@@ -100,5 +109,9 @@ describe("pictures of a cell", () => {
     await symlink("/tmp", join(workspace, "images"));
     const { saved } = await cellFiles.save([picture(pngOf(20))], unshrinkable);
     expect(saved).toMatchObject([{ path: undefined, block: { mimeType: "image/png" } }]);
+    expect(noticesOfPictures(saved, 3)).toEqual([
+      "[1 of 1 pictures could not be saved under images/]",
+      "[1 pictures are kept of a cell: 3 more were left out]",
+    ]);
   });
 });
