@@ -54,7 +54,8 @@ const NEW_KERNEL_MS = 1_150;
 
 /** Runs one cell; a cell that is to stop is interrupted, then its kernel is killed, then its sandbox is given up. */
 export async function runCell(live: CellSandbox, code: string, options: RunCellOptions): Promise<CellOutcome> {
-  if (options.signal.aborted) return notRun(reasonOf(options.signal));
+  // A reset stops what came before it, and does not undo it.
+  if (options.signal.aborted && reasonOf(options.signal).type !== "reset") return notRun(reasonOf(options.signal));
   const stop = new AbortController();
   const onAbort = () => stop.abort(reasonOf(options.signal));
   const execution = live.kernel.execute(code, {
@@ -70,6 +71,7 @@ export async function runCell(live: CellSandbox, code: string, options: RunCellO
     stop.abort({ type: "disk-full", floorBytes } satisfies StopReason),
   );
   options.signal.addEventListener("abort", onAbort);
+  if (options.signal.aborted) onAbort();
   try {
     const result = await Promise.race([execution.done, aborted(stop.signal)]);
     if (result === undefined) {
@@ -101,14 +103,20 @@ async function stopCell(
   const status = statusOf(reason);
   const due = status === "error" ? undefined : AbortSignal.timeout(STOP_MS);
   execution.expectInterrupt();
+  const interrupt = { isLate: false };
   const interrupted = execution.started
-    .then(() => live.kernel.interrupt(INTERRUPT_GRACE_MS))
+    .then(async () => {
+      interrupt.isLate = execution.ended;
+      if (!interrupt.isLate) await live.kernel.interrupt(INTERRUPT_GRACE_MS);
+    })
     .catch((error: unknown) => options.logger.info("a cell could not be interrupted", { error: messageOf(error) }));
   const result = await within(
     INTERRUPT_GRACE_MS,
     Promise.all([execution.done, interrupted]).then(([done]) => done),
   );
   if (result !== undefined && result.status !== "died") {
+    const isWhole = interrupt.isLate && result.status === "ok" && status !== "error"; // what is beyond a limit was dropped
+    if (isWhole) return { ...result, notices: [], stateKept: true, sandboxLost: false, due };
     const notices = [noticeOfStop(reason, "interrupted")];
     return { ...result, status, notices, stateKept: true, sandboxLost: false, due };
   }

@@ -72,7 +72,10 @@ export class Session implements AsyncDisposable {
   readonly #keeper: SandboxKeeper;
   readonly #registrar: ServerRegistrar;
   readonly #closing = new AbortController();
-  #running: { readonly stop: AbortController; readonly calls: CellCalls } | undefined;
+  /** Of the cells that have not ended, in order of arrival. */
+  readonly #stops: AbortController[] = [];
+  /** The calls of the cell that runs. */
+  #calls: CellCalls | undefined;
   /** Where the last cell ran. A cell that runs elsewhere without anybody's wish says so. */
   #used: LiveSandbox | undefined;
   /** Why the last sandbox was taken away, until an answer has said so. */
@@ -114,12 +117,18 @@ export class Session implements AsyncDisposable {
   }
 
   async executeCell(code: string, options: ExecuteOptions): Promise<CellResult> {
-    return this.#inTurn(options, () => this.#execute(code, options));
+    const stop = new AbortController();
+    this.#stops.push(stop);
+    try {
+      return await this.#inTurn(options, () => this.#execute(code, stop, options));
+    } finally {
+      this.#stops.splice(this.#stops.indexOf(stop), 1);
+    }
   }
 
-  /** A new kernel; a running cell is stopped first. */
+  /** A new kernel; a running cell is stopped first, and one whose turn it is, though it has not begun. */
   async reset(options: WaitOptions): Promise<void> {
-    this.#running?.stop.abort({ type: "reset" } satisfies StopReason);
+    this.#stops[0]?.abort({ type: "reset" } satisfies StopReason);
     await this.#inTurn(options, async () => {
       const live = this.#keeper.live;
       this.#used = undefined;
@@ -188,11 +197,10 @@ export class Session implements AsyncDisposable {
     return result;
   }
 
-  async #execute(code: string, options: ExecuteOptions): Promise<CellResult> {
+  async #execute(code: string, stop: AbortController, options: ExecuteOptions): Promise<CellResult> {
     const { broker, logger, cellFiles, memoryLimitBytes, readDiskSpace } = this.#options;
     const calls = new CellCalls({ broker, timeoutMs: options.timeoutMs, onProgress: options.onToolProgress });
-    const stop = new AbortController();
-    this.#running = { stop, calls };
+    this.#calls = calls;
     try {
       const { live, loss } = await this.#readyKernel(options);
       const startedAt = performance.now();
@@ -226,7 +234,7 @@ export class Session implements AsyncDisposable {
         toolCalls: calls.records,
       };
     } finally {
-      this.#running = undefined;
+      this.#calls = undefined;
     }
   }
 
@@ -278,7 +286,7 @@ export class Session implements AsyncDisposable {
   }
 
   #callTool(call: ToolCall, signal: AbortSignal): Promise<CallToolResultLike> {
-    if (this.#running !== undefined) return this.#running.calls.call(call, signal);
+    if (this.#calls !== undefined) return this.#calls.call(call, signal);
     return this.#options.broker.call(call, { signal, timeoutMs: CALL_OUTSIDE_CELL_MS });
   }
 }

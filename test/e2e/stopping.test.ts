@@ -141,6 +141,12 @@ describe("reset", () => {
     expect(await client.text("1 + 1")).toBe("2");
   });
 
+  test("interrupts a cell that was sent right before it", async ({ client }) => {
+    const [result, reset] = await Promise.all([client.cell(SLEEPS), client.call("reset")]);
+    expect(textOf(result)).toBe("[Stopped by reset: the cell was interrupted]");
+    expect(reset.isError).toBeFalsy();
+  });
+
   test.for(
     inContainer([
       ["the spare kernel", STOP_SPARE],

@@ -115,9 +115,25 @@ describe("a cell that is stopped", () => {
 
   test("is not run at all when it was stopped before its turn", async () => {
     const sandbox = new ScriptedSandbox();
-    const { outcome } = start(sandbox, { signal: AbortSignal.abort({ type: "reset" }) });
-    expect(await outcome).toMatchObject({ notices: ["[Stopped by reset: the cell was not run]"], stateKept: true });
+    const { outcome } = start(sandbox, { signal: AbortSignal.abort("the client's own reason") });
+    expect(await outcome).toMatchObject({ notices: ["[Cancelled: the cell was not run]"], stateKept: true });
     expect(sandbox.did).toEqual([]);
+  });
+
+  test("is run, and interrupted, when a reset came right behind it", async () => {
+    const sandbox = new ScriptedSandbox();
+    sandbox.onInterrupt = (execution) => raise(execution, "KeyboardInterrupt");
+    const { outcome } = start(sandbox, { signal: AbortSignal.abort({ type: "reset" }) });
+    expect(await outcome).toMatchObject({ notices: ["[Stopped by reset: the cell was interrupted]"] });
+  });
+
+  test("is told as it was when it had ended before it could be interrupted", async () => {
+    const sandbox = new ScriptedSandbox();
+    const { outcome, execution } = start(sandbox, { signal: AbortSignal.abort({ type: "reset" }) });
+    print(execution, "all");
+    end(execution);
+    expect(await outcome).toMatchObject({ status: "ok", output: { text: "all" }, notices: [], stateKept: true });
+    expect(sandbox.did).not.toContain("interrupt");
   });
 
   test("is interrupted when it says too much, and when the disk gets full", async () => {
