@@ -2,7 +2,7 @@ import type { CallToolResult, ContentBlock } from "@modelcontextprotocol/sdk/typ
 
 import { IpyboxError } from "../common/errors.ts";
 import { stripControls } from "../common/logger.ts";
-import { formatDuration } from "../common/time.ts";
+import { formatSeconds } from "../common/time.ts";
 import type { CellResult, ToolCallRecord } from "../session/cell-result.ts";
 
 export interface RenderOptions {
@@ -82,5 +82,5 @@ function cellText(result: CellResult): string {
 function describeCall(call: ToolCallRecord): string {
   const name = `${call.server}.${call.tool}`;
   if (call.status === "running" || call.status === "cancelled") return `${name} in flight when stopped`;
-  return `${name} ${call.status} in ${formatDuration(call.durationMs)}`;
+  return `${name} ${call.status} in ${formatSeconds(call.durationMs)}`;
 }

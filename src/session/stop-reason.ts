@@ -1,4 +1,4 @@
-import { formatDuration } from "../common/time.ts";
+import { formatSeconds } from "../common/time.ts";
 import type { CellResult } from "./cell-result.ts";
 
 /** Why a cell is stopped before its end. */
@@ -36,7 +36,7 @@ export function statusOf(reason: StopReason): CellResult["status"] {
 export function noticeOfStop(reason: StopReason, rung: keyof typeof RUNGS): string {
   switch (reason.type) {
     case "timeout":
-      return `[Timed out after ${formatDuration(reason.afterMs)}: ${RUNGS[rung]}]`;
+      return `[Timed out after ${formatSeconds(reason.afterMs)}: ${RUNGS[rung]}]`;
     case "cancelled":
       return `[Cancelled: ${RUNGS[rung]}]`;
     case "reset":

@@ -114,7 +114,7 @@ describe("a registered MCP server", () => {
       "echo.run(echo.Params(message='first'))\nlong.run(long.Params(duration=60, steps=1))";
     const result = await client.cell(code, { timeout: 1 });
     expect(textOf(result)).toMatch(
-      /\[Tool calls: everything\.echo done in [\d.]+ m?s; everything\.trigger-long-running-operation in flight when stopped\]$/,
+      /\[Tool calls: everything\.echo done in [\d.]+ s; everything\.trigger-long-running-operation in flight when stopped\]$/,
     );
     expect(metaOf(result).toolCalls).toMatchObject([
       { server: "everything", tool: "echo", status: "done", durationMs: expect.any(Number) as number },

@@ -94,7 +94,7 @@ describe("a cell that is stopped", () => {
     expect(await outcome).toMatchObject({
       status: "timeout",
       output: { text: "so far" },
-      notices: ["[Timed out after 1 ms: the cell was interrupted; variables are kept]"],
+      notices: ["[Timed out after 0.001 s: the cell was interrupted; variables are kept]"],
       stateKept: true,
     });
     expect(sandbox.did).toEqual(["execute", "stop calls", "interrupt"]);
@@ -164,7 +164,7 @@ describe("a cell that is stopped", () => {
     const { outcome } = start(sandbox, { timeoutMs: 1 });
     expect(await outcome).toMatchObject({
       status: "timeout",
-      notices: ["[Timed out after 1 ms: the kernel was killed; variables are lost]"],
+      notices: ["[Timed out after 0.001 s: the kernel was killed; variables are lost]"],
       stateKept: false,
       sandboxLost: false,
     });
@@ -177,7 +177,7 @@ describe("a cell that is stopped", () => {
     sandbox.replacement = Promise.reject(new Error("no"));
     sandbox.replacement.catch(() => undefined);
     expect(await start(sandbox, { timeoutMs: 1 }).outcome).toMatchObject({
-      notices: ["[Timed out after 1 ms: the sandbox was replaced; variables are lost]"],
+      notices: ["[Timed out after 0.001 s: the sandbox was replaced; variables are lost]"],
       sandboxLost: true,
     });
   });
