@@ -43,6 +43,24 @@ export function defineTool<Input extends z.ZodObject>(spec: ToolSpec<Input>): To
   };
 }
 
+/**
+ * Lets the tool judge the arguments of a call that are no object, which for the SDK is an error of the protocol. JSON text is
+ * taken for what it was meant to be, and null for none.
+ */
+export function admitArguments(message: unknown): void {
+  if (!isRecord(message) || message["method"] !== "tools/call" || !isRecord(message["params"])) return;
+  const { params } = message;
+  const given = params["arguments"];
+  if (given === undefined || isRecord(given)) return;
+  const meant: unknown = typeof given === "string" ? parseJson(given) : given;
+  if (meant === null) delete params["arguments"];
+  else params["arguments"] = isRecord(meant) ? meant : { arguments: given };
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
 function parseArguments<Input extends z.ZodObject>(spec: ToolSpec<Input>, args: unknown): z.output<Input> {
   const parsed = spec.input.safeParse(coerce(args ?? {}, spec.input));
   if (parsed.success) return parsed.data;

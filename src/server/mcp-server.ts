@@ -7,6 +7,7 @@ import {
   type ElicitRequestFormParams,
   ErrorCode,
   isInitializeRequest,
+  LATEST_PROTOCOL_VERSION,
   ListResourcesRequestSchema,
   ListResourceTemplatesRequestSchema,
   ListToolsRequestSchema,
@@ -14,6 +15,7 @@ import {
   ReadResourceRequestSchema,
   type ServerNotification,
   type ServerRequest,
+  SUPPORTED_PROTOCOL_VERSIONS,
 } from "@modelcontextprotocol/sdk/types.js";
 import type { jsonSchemaValidator } from "@modelcontextprotocol/sdk/validation";
 import { AjvJsonSchemaValidator } from "@modelcontextprotocol/sdk/validation/ajv";
@@ -22,7 +24,7 @@ import { IpyboxError, messageOf } from "../common/errors.ts";
 import { Deferred } from "../common/lifecycle.ts";
 import type { Logger, LogRecord } from "../common/logger.ts";
 import type { Elicit, ElicitationAnswer, ElicitationRequest, Session } from "../session/session.ts";
-import type { Tool } from "./define-tool.ts";
+import { admitArguments, type Tool } from "./define-tool.ts";
 import { INSTRUCTIONS } from "./instructions.ts";
 import { ProgressReporter } from "./progress.ts";
 import { renderError } from "./render.ts";
@@ -104,8 +106,12 @@ export class McpServer {
   async connect(transport: Transport): Promise<void> {
     // The SDK does not tell which version was negotiated; it keeps a handler that is there before it connects.
     transport.onmessage = (message: unknown) => {
+      admitArguments(message);
       if (!isInitializeRequest(message)) return;
-      this.#protocolVersion = message.params.protocolVersion;
+      const { protocolVersion } = message.params;
+      this.#protocolVersion = SUPPORTED_PROTOCOL_VERSIONS.includes(protocolVersion)
+        ? protocolVersion
+        : LATEST_PROTOCOL_VERSION;
       this.#greeted.resolve();
     };
     await this.#server.connect(transport);

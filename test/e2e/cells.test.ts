@@ -1,10 +1,10 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 
-import { SUPPORTED_PROTOCOL_VERSIONS } from "@modelcontextprotocol/sdk/types.js";
+import { CallToolResultSchema, SUPPORTED_PROTOCOL_VERSIONS } from "@modelcontextprotocol/sdk/types.js";
 import { describe, expect } from "vitest";
 
-import { metaOf, textOf } from "../helpers/client.ts";
+import { metaOf, type TestClient, textOf } from "../helpers/client.ts";
 import { test } from "../helpers/session.ts";
 
 describe("a cell", () => {
@@ -120,6 +120,28 @@ describe("a cell", () => {
     expect(await client.text("print('x' * 50)", { timeout: "10", max_output_chars: "5" })).toContain(
       "[Output truncated: 5 of 50",
     );
+  });
+});
+
+describe("a call", () => {
+  const raw = (client: TestClient, params: Record<string, unknown>) =>
+    client.client.request({ method: "tools/call", params: params as { name: string } }, CallToolResultSchema);
+
+  test.for([
+    ["its arguments as JSON text", { name: "execute_ipython_cell", arguments: '{"code":"6 * 7"}' }, "42"],
+    ["null for no arguments", { name: "reset", arguments: null }, /^The kernel is new/],
+    [
+      "a list for arguments",
+      { name: "execute_ipython_cell", arguments: ["6 * 7"] },
+      /^wrong arguments .*code: is missing/,
+    ],
+    ["text for arguments", { name: "reset", arguments: "now" }, /^wrong arguments for reset/],
+  ] as const)("may have %s, and is no error of the protocol", async ([, params, text], { client }) => {
+    expect(textOf(await raw(client, params))).toMatch(text);
+  });
+
+  test("may have more code than 10 MB", async ({ client }) => {
+    expect(await client.text(`len('''${"x".repeat(11e6)}''')`, { max_output_chars: 100 })).toBe("11000000");
   });
 });
 
