@@ -6,6 +6,7 @@ import { Deferred } from "../common/lifecycle.ts";
 import { idOfOversize, type Line, LineSplitter } from "../common/line-splitter.ts";
 import { stripControls } from "../common/logger.ts";
 import { within } from "../common/time.ts";
+import { wellFormed } from "../common/well-formed.ts";
 
 /** The longest message of an upstream. A tool's result has to fit the bridge as well, which is half of it. */
 export const MAX_MESSAGE_BYTES = 32 * 1024 * 1024;
@@ -134,7 +135,7 @@ export class ProcessTransport implements Transport {
       return Promise.reject(Object.assign(new Error("The process does not read any more"), { code: "EPIPE" }));
     }
     return new Promise((resolve, reject) => {
-      stdin.write(`${JSON.stringify(message)}\n`, (error) => (error ? reject(error) : resolve()));
+      stdin.write(`${wellFormed(JSON.stringify(message))}\n`, (error) => (error ? reject(error) : resolve()));
     });
   }
 

@@ -5,6 +5,7 @@ import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import { ErrorCode, type JSONRPCMessage, JSONRPCMessageSchema } from "@modelcontextprotocol/sdk/types.js";
 
 import { idOfOversize, type Line, LineSplitter } from "../common/line-splitter.ts";
+import { wellFormed } from "../common/well-formed.ts";
 
 /** The SDK's own hangs up over 10 MB. */
 const MAX_MESSAGE_BYTES = 64 * 2 ** 20;
@@ -97,14 +98,4 @@ function isNotification(value: unknown): boolean {
 function idOf(value: unknown): string | number | undefined {
   const id: unknown = typeof value === "object" && value !== null && "id" in value ? value.id : undefined;
   return typeof id === "string" || typeof id === "number" ? id : undefined;
-}
-
-/**
- * The same JSON with U+FFFD for each half of a surrogate pair that stands alone. Those are escapes, and a parser may refuse
- * the whole message for one: Python clients do, and would wait for the answer for ever.
- */
-export function wellFormed(json: string): string {
-  if (!json.includes("\\ud")) return json;
-  // A backslash that is escaped itself begins nothing.
-  return json.replaceAll(/\\(?:\\|ud[89a-f][0-9a-f]{2})/g, (escape) => (escape === "\\\\" ? escape : "\ufffd"));
 }

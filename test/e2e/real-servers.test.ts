@@ -54,6 +54,15 @@ print(read_query.run(read_query.Params(query="SELECT sum(n) AS total FROM t")))`
     expect(await client.text(code)).toBe("[{'total': 13}]");
   });
 
+  test("with half a surrogate pair gets an answer of a server in Python, whose parser would refuse the message", async ({
+    client,
+  }) => {
+    const code = `from mcptools.time import get_current_time as tool
+try: tool.run(tool.Params(timezone="Etc/\\ud800"))
+except Exception as error: print(error)`;
+    expect(await client.text(code, { timeout: 20 })).toContain("Etc/\ufffd");
+  });
+
   test("arrives literally in both directions: a placeholder in an argument is no placeholder", async ({ client }) => {
     const code =
       'from mcptools.everything import echo\nprint(echo.run(echo.Params(message="${HOME} ${WORKSPACE} é 😀 \\0")).encode())';

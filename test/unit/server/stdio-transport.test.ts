@@ -2,7 +2,7 @@ import { PassThrough } from "node:stream";
 
 import { describe, expect, test } from "vitest";
 
-import { StdioTransport, wellFormed } from "../../../src/server/stdio-transport.ts";
+import { StdioTransport } from "../../../src/server/stdio-transport.ts";
 
 async function open() {
   const [input, output] = [new PassThrough(), new PassThrough()];
@@ -65,18 +65,4 @@ describe("what comes in", () => {
     expect(answers()).toEqual([]);
     expect(errors).toHaveLength(1);
   });
-});
-
-test.for([
-  ["the first half of a pair", "a\ud800b", "a\ufffdb"],
-  ["the second half", "\udfff", "\ufffd"],
-  ["two halves the wrong way round", "\ude00\ud83d", "\ufffd\ufffd"],
-  ["one behind a backslash", "\\\ud800", "\\\ufffd"],
-  ["a whole pair", "😀", "😀"],
-  ["text that looks like an escape", "\\ud800 \\\\ud800 \\", "\\ud800 \\\\ud800 \\"],
-  ["a letter beside them", "\ud7ff\ue000", "\ud7ff\ue000"],
-])("JSON with %s is Unicode", ([, text, sent]) => {
-  const json = wellFormed(JSON.stringify({ text }));
-  expect(JSON.parse(json)).toEqual({ text: sent });
-  expect(json).not.toMatch(/(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]/);
 });
