@@ -28,7 +28,12 @@ export default defineConfig(
     files: ["*.js", "**/*.mjs"],
     extends: [tseslint.configs.disableTypeChecked],
     languageOptions: {
-      globals: { AbortController: "readonly", console: "readonly", performance: "readonly", process: "readonly" },
+      globals: Object.fromEntries(
+        ["AbortController", "clearTimeout", "console", "performance", "process", "setTimeout"].map((name) => [
+          name,
+          "readonly",
+        ]),
+      ),
     },
   },
 );

@@ -76,19 +76,8 @@ export class CiContainer implements AsyncDisposable {
 
 /** Makes the image of these containers, and resolves to Debian's base image that it is made from. */
 export async function buildCiImage(): Promise<string> {
-  const images = ["images", "--filter", "reference=ipybox-base", "--format", "{{.Repository}}:{{.Tag}}"];
-  const base = (await run("docker", images)).stdout.split("\n").find((line) => line !== "") ?? "debian:trixie-slim";
-  const dockerfile = `
-    FROM ${base}
-    RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \\
-        ca-certificates curl docker.io iptables nodejs procps
-    COPY npm.tgz /npm.tgz
-    RUN mkdir -p /usr/local/lib/node_modules/npm && tar -xzf /npm.tgz -C /usr/local/lib/node_modules/npm --strip-components 1 \\
-        && ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm && npm config set --location=global prefix /usr/local`;
-  const script = `cd "$(mktemp -d)" && trap 'rm -r "$PWD"' EXIT && npm pack --silent npm@10.9.9 && mv npm-*.tgz npm.tgz &&
-    printf '%s' "$1" >Dockerfile && DOCKER_BUILDKIT=0 docker build --quiet --tag "$2" .`;
-  await run("bash", ["-e", "-c", script, "bash", dockerfile, IMAGE], { maxBuffer: 2 ** 26 });
-  return base;
+  const { stdout } = await run(join(import.meta.dirname, "build-ci-image.sh"), [IMAGE], { maxBuffer: 2 ** 26 });
+  return stdout.trim();
 }
 
 /** A package registry that has this checkout as `ipybox`, and everything else where it is. Reached as `registry`. */

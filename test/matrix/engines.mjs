@@ -1,9 +1,13 @@
 // How each engine is started here, with data of its own. Resolves to the variables that lead to it.
 import { existsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 
-import { install, run, Unavailable } from "./place.mjs";
+import { install, ROOT, run, Unavailable } from "./place.mjs";
 
 const CONTRACT_UID = 1000;
+/** These engines reach nothing to build images from. */
+const WITHOUT_BUILDS = { TEST_WITHOUT_BUILDS: "1" };
+const CI_IMAGE = "ipybox-test:ci";
 
 /** Rootful, or of the place's user. */
 export async function startPodman(place) {
@@ -25,7 +29,7 @@ export async function startPodman(place) {
   );
   const address = await place.startEngine(env, (socket) => ["podman", "system", "service", "--time=0", socket]);
   place.giveImages(address, place.user === undefined ? [0, CONTRACT_UID] : [place.user.uid]);
-  return { DOCKER_HOST: address, ...(place.user && { ...env, ...rootlessLimits() }) };
+  return { DOCKER_HOST: address, ...WITHOUT_BUILDS, ...(place.user && { ...env, ...rootlessLimits() }) };
 }
 
 export async function startRootlessPodman(place) {
@@ -46,7 +50,7 @@ export async function startRootlessDocker(place) {
   const options = ["--iptables=false", "--bridge=none", "--data-root", place.makeDirectory("data")];
   const address = await place.startEngine(env, (socket) => ["sh", script, ...options, "--host", socket]);
   place.giveImages(address, [0]); // as which cells run there
-  return { DOCKER_HOST: address, XDG_RUNTIME_DIR: env.XDG_RUNTIME_DIR, ...rootlessLimits() };
+  return { DOCKER_HOST: address, ...WITHOUT_BUILDS, XDG_RUNTIME_DIR: env.XDG_RUNTIME_DIR, ...rootlessLimits() };
 }
 
 /** Tells the tests that no limit of memory or processes is to be tried: on cgroup v1 rootless engines apply none. */
@@ -66,5 +70,55 @@ export async function startGVisor(place) {
   const daemon = ["unshare", "--net", "dockerd", ...options, ...files, ...network];
   const address = await place.startEngine({}, (socket) => [...daemon, "--host", socket]);
   place.giveImages(address, [0, CONTRACT_UID]);
-  return { DOCKER_HOST: address, IPYBOX_RUNTIME: "runsc" };
+  return { DOCKER_HOST: address, ...WITHOUT_BUILDS, IPYBOX_RUNTIME: "runsc" };
+}
+
+/** A daemon in a container: docker-in-docker. It has the row's directory at its own path, as a CI's jobs and services share theirs. */
+export async function startNestedDaemon(place) {
+  buildCiImage();
+  const capabilities = ["SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "DAC_READ_SEARCH", "SYS_MODULE"];
+  const privileges = [
+    ...capabilities.flatMap((name) => ["--cap-add", name]),
+    ...["seccomp", "systempaths", "apparmor"].flatMap((name) => ["--security-opt", `${name}=unconfined`]),
+    ...["--device-cgroup-rule", "a *:* rwm", "-v", "/sys/fs/cgroup:/sys/fs/cgroup", "-v", "/var/lib/docker"],
+  ];
+  const shared = ["-v", `${place.directory}:${place.directory}`];
+  const container = [
+    "docker",
+    "run",
+    "--name",
+    place.containerName("daemon"),
+    "--rm",
+    "--init",
+    ...privileges,
+    ...shared,
+  ];
+  const address = await place.startEngine({}, (socket) => [...container, CI_IMAGE, "dockerd", "--host", socket]);
+  place.giveImages(address, [0, CONTRACT_UID]);
+  return { DOCKER_HOST: address, ...WITHOUT_BUILDS };
+}
+
+/** The tests themselves in a container that has the socket of this machine's engine; what they make has another path there. */
+export async function enterContainerWithSocket(place) {
+  buildCiImage();
+  const certificates = "/etc/ssl/certs/ca-certificates.crt";
+  const python = run(join(ROOT, "images/kernel/.venv/bin/python"), ["-c", "import sys; print(sys.base_prefix)"]);
+  const prefix = python.stdout.trim();
+  const readable = [certificates, ...(prefix === "/usr" ? [] : [prefix])].filter((path) => existsSync(path));
+  place.container = [
+    ...["-v", "/var/run/docker.sock:/var/run/docker.sock", "-v", `${ROOT}:${ROOT}`, "--workdir", ROOT],
+    ...["-v", `${place.directory}:${place.directory}`, "-v", `${place.makeTemporaryDirectory()}:/builds`],
+    ...readable.flatMap((path) => ["-v", `${path}:${path}:ro`]),
+    CI_IMAGE,
+  ];
+  return {
+    ...(existsSync(certificates) && { NODE_EXTRA_CA_CERTS: certificates, SSL_CERT_FILE: certificates }),
+    npm_config_registry: run("npm", ["config", "get", "registry"]).stdout.trim(),
+    TMPDIR: "/builds",
+  };
+}
+
+function buildCiImage() {
+  const { status, stderr } = run(join(import.meta.dirname, "build-ci-image.sh"), [CI_IMAGE]);
+  if (status !== 0) throw new Error(`no image for CI's containers: ${stderr}`);
 }

@@ -13,11 +13,16 @@ import {
   watch,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 
 export const ROOT = join(import.meta.dirname, "../..");
 
-/** Why a row can't run here; anything else that is thrown is a bug of these scripts. */
+/** An engine that has not said by then that it listens won't. */
+const START_MS = 120_000;
+/** No step of a set-up takes so long, but one that waits for what never comes. */
+const STEP_MS = 600_000;
+
+/** Why a row can't run here; anything else that is thrown is a failure of the row. */
 export class Unavailable extends Error {}
 
 /** A directory, a user and an engine of a row's own. */
@@ -25,11 +30,19 @@ export class Place {
   directory = mkdtempSync(join(tmpdir(), "test-matrix-"));
   /** Whose engine it is; root's if undefined. */
   user = undefined;
+  /** Words of `docker run` that lead to the image in which the row's commands are run; this machine itself if undefined. */
+  container = undefined;
+  #removed = undefined;
   /** Outlives this process: it removes all of it, however this one ends. */
   #remover = spawn(process.execPath, [join(import.meta.dirname, "remover.mjs"), this.directory], {
     stdio: ["pipe", "inherit", "inherit"],
     detached: true,
   });
+
+  constructor() {
+    // Its end is seen where the row waits for it.
+    this.#remover.stdin.on("error", () => undefined);
+  }
 
   /** A new user, to whom the directory belongs from here on. */
   addUser() {
@@ -61,8 +74,22 @@ export class Place {
     return this.at(name);
   }
 
-  /** A command line of the row's user, in an environment without root's variables. */
+  /** A command line in the row's container, or of its user in an environment without root's variables. */
   command(env, ...words) {
+    if (this.container !== undefined) {
+      const variables = Object.entries(env).flatMap(([name, value]) => ["--env", `${name}=${value}`]);
+      return [
+        "docker",
+        "run",
+        "--name",
+        this.containerName("tests"),
+        "--rm",
+        "--init",
+        ...variables,
+        ...this.container,
+        ...words,
+      ];
+    }
     if (this.user === undefined) return words;
     const kept = Object.entries(process.env).filter(([name]) => /CERT|CA_BUNDLE|_proxy$/i.test(name));
     const variables = { PATH: process.env.PATH, HOME: `/home/${this.user.name}`, ...Object.fromEntries(kept), ...env };
@@ -80,11 +107,18 @@ export class Place {
     closeSync(log);
     await new Promise((resolve, reject) => {
       const watcher = watch(dirname(path), () => existsSync(path) && settle(resolve));
-      const settle = (then) => (watcher.close(), then());
-      const lastWords = () => readFileSync(this.at("engine.log"), "utf8").trim().split("\n").at(-1);
-      child.once("exit", () => settle(() => reject(new Unavailable(`${program} ended: ${lastWords()}`))));
+      const fail = (what) => settle(() => reject(new Unavailable(`${program} ${what}: ${this.#lastWords()}`)));
+      const timer = setTimeout(() => fail(`has not opened its socket in ${START_MS / 1000} s`), START_MS);
+      const settle = (then) => (watcher.close(), clearTimeout(timer), then());
+      child.once("error", ({ message }) => fail(`can't be started, ${message}`));
+      child.once("exit", () => fail("ended"));
     });
     return `unix://${path}`;
+  }
+
+  #lastWords() {
+    const path = this.at("engine.log");
+    return existsSync(path) ? readFileSync(path, "utf8").trim().split("\n").at(-1) : "it has left no word";
   }
 
   /** Gives the engine the kernel images for these owners of workspaces, built by this machine's Docker. */
@@ -125,10 +159,18 @@ export class Place {
     return child;
   }
 
-  /** Ends what was started, and removes what was made. */
-  async remove() {
+  /** Ends what was started, and removes what was made; twice is as once. */
+  remove() {
+    this.#removed ??= once(this.#remover, "exit");
     this.#remover.stdin.end();
-    await once(this.#remover, "exit");
+    return this.#removed;
+  }
+
+  /** A name for a container, which is gone at the row's end. */
+  containerName(name) {
+    const container = `${basename(this.directory)}-${name}`;
+    this.#toBeRemoved({ container });
+    return container;
   }
 
   #toBeRemoved(thing) {
@@ -150,7 +192,7 @@ export function install(packages) {
 /** Runs a program to its end. */
 export function run(program, args, env = {}) {
   const variables = { ...process.env, DEBIAN_FRONTEND: "noninteractive", ...env };
-  return spawnSync(program, args, { encoding: "utf8", env: variables, maxBuffer: 2 ** 26 });
+  return spawnSync(program, args, { encoding: "utf8", env: variables, maxBuffer: 2 ** 26, timeout: STEP_MS });
 }
 
 function kernelImageFor(uid, workspace) {

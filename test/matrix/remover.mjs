@@ -1,5 +1,6 @@
 // Takes away what a row of the matrix made, when its stdin ends: at the row's end, or because the row was killed.
-// `node remover.mjs DIRECTORY`; a line of stdin for each thing beside the directory: {"group":PID} or {"uid":UID,"name":NAME}.
+// `node remover.mjs DIRECTORY`; a line of stdin for each thing beside the directory: {"group":PID}, {"uid":UID,"name":NAME} or
+// {"container":NAME} of this machine's Docker.
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -14,6 +15,8 @@ const [directory] = process.argv.slice(2);
 const made = [];
 for await (const line of createInterface({ input: process.stdin })) made.unshift(JSON.parse(line));
 for (const { group } of made) if (group !== undefined) await endGroup(group);
+for (const { container } of made)
+  if (container !== undefined) spawnSync("docker", ["rm", "--force", "--volumes", container], { stdio: "ignore" });
 for (const { uid } of made) if (uid !== undefined) killAll((pid) => statSync(`/proc/${pid}`).uid === uid);
 // What an engine starts for each of its containers is meant to outlive it, and names its directory.
 killAll((pid) => readFileSync(`/proc/${pid}/cmdline`, "latin1").includes(`${directory}/`));

@@ -1,62 +1,68 @@
 // Runs the engine contract and end-to-end tests on every engine that this machine can have, each with data of its own,
-// and prints a row for each: `node test/matrix/run.mjs [NAME…]` runs those whose names contain one of the words. Needs root.
+// and prints a row for each: `node test/matrix/run.mjs [WORD…]` runs those whose names contain one of the words, and of their
+// tests those whose paths contain one of the words with a slash (`podman e2e/cells`). Needs root.
+// What is known so far is in reports/matrix.txt after each row.
 import { once } from "node:events";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { startGVisor, startPodman, startRootlessDocker, startRootlessPodman } from "./engines.mjs";
-import { Place, ROOT, Unavailable } from "./place.mjs";
+import { Place, ROOT, run, Unavailable } from "./place.mjs";
+import { ROWS } from "./rows.mjs";
+import { formatTable, hasFailed, outcomeOf, runRows } from "./table.mjs";
 
-const CONTRACT = ["contract/engine/docker-socket", "contract/engine/docker-exec"];
-const SESSIONS = ["cells", "environment", "mcp-servers", "packages", "registration", "stopping"].map(
-  (name) => `e2e/${name}`,
-);
-/** What holds of containers: masks, and what the commands that look after sandboxes say. */
-const CONTAINERS = ["shields", "lifecycle"].map((name) => `e2e/${name}`);
-/** Ten thousand cells and hundreds of megabytes: for engines and links that pass output on in another way. */
-const OUTPUT = "e2e/output";
-const ROWS = [
-  {
-    name: "docker, socket link",
-    tests: [CONTRACT[0], ...SESSIONS, ...CONTAINERS, OUTPUT],
-    env: { IPYBOX_LINK: "socket" },
-  },
-  { name: "docker, exec link", tests: [CONTRACT[1], ...SESSIONS, ...CONTAINERS, OUTPUT], env: { IPYBOX_LINK: "exec" } },
-  { name: "podman", tests: [...CONTRACT, ...SESSIONS, ...CONTAINERS], start: startPodman },
-  { name: "podman, rootless", tests: [...CONTRACT, ...SESSIONS, ...CONTAINERS], start: startRootlessPodman },
-  { name: "docker, rootless", tests: [...CONTRACT, ...SESSIONS, ...CONTAINERS], start: startRootlessDocker },
-  { name: "gVisor", tests: [...CONTRACT, ...SESSIONS, ...CONTAINERS], start: startGVisor },
-  { name: "engine on TCP, with TLS", tests: ["matrix/tcp-tls"] },
-  { name: "engine behind ssh", tests: ["matrix/ssh"] },
-  { name: "examples for CI: mounted socket, nested daemon", tests: ["matrix/ci-examples"] },
-  { name: "all-in-one image, and beside it with the engine's socket", tests: ["e2e/all-in-one"] },
-  { name: "sandbox-runtime", tests: ["contract/engine/srt", ...SESSIONS, OUTPUT], env: { IPYBOX_SANDBOX: "srt" } },
-  { name: "no container", tests: ["contract/engine/none", ...SESSIONS, OUTPUT], env: { IPYBOX_SANDBOX: "none" } },
-];
+/** Several times what the slowest row takes: a row that hangs costs no other its turn. */
+const ROW_MS = 25 * 60_000;
+const TABLE = join(ROOT, "reports/matrix.txt");
 
 const words = process.argv.slice(2);
-const results = [];
-for (const row of ROWS.filter(({ name }) => words.length === 0 || words.some((word) => name.includes(word)))) {
-  console.log(`\n== ${row.name}`);
-  results.push({ name: row.name, ...(await runRow(row)) });
+const [named, only] = [(word) => !word.includes("/"), (word) => word.includes("/")].map((is) => words.filter(is));
+const matches = (text, parts) => parts.length === 0 || parts.some((part) => text.includes(part));
+const rows = ROWS.filter(({ name }) => matches(name, named))
+  .map((row) => ({ ...row, tests: row.tests.filter((test) => matches(test, only)) }))
+  .filter(({ tests }) => tests.length > 0);
+if (rows.length === 0) {
+  console.error(`No row is called so. There are:\n${ROWS.map(({ name }) => `  ${name}`).join("\n")}`);
+  process.exit(2);
 }
-const width = Math.max(...results.map(({ name }) => name.length));
-console.log();
-for (const { name, verdict } of results) console.log(`${name.padEnd(width)}  ${verdict}`);
-process.exitCode = results.length === 0 || results.some(({ failed }) => failed) ? 1 : 0;
+const commit = run("git", ["-C", ROOT, "log", "-1", "--format=%h %s"]).stdout.trim();
+const title = `Matrix of ${new Date().toISOString()}, commit ${commit}\n\n`;
+mkdirSync(join(ROOT, "reports"), { recursive: true });
 
-async function runRow({ tests, env = {}, start }) {
-  const files = tests.map((name) => `test/${name}.test.ts`);
+const stop = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"])
+  process.once(signal, () => stop.abort(new Error(`ended by ${signal}`)));
+/** Fails the row that is running. */
+let fail = () => undefined;
+process.on("uncaughtException", (error) => fail(error));
+const write = (outcomes) => writeFileSync(TABLE, `${title}${formatTable(outcomes)}\n`);
+const outcomes = await runRows(rows, { run: runRow, onOutcome: write, signal: stop.signal });
+write(outcomes);
+console.log(`\n${readFileSync(TABLE, "utf8")}`);
+process.exitCode = stop.signal.aborted || outcomes.some(hasFailed) ? 1 : 0;
+
+async function runRow({ name, tests, env = {}, start }) {
+  console.log(`\n== ${name}`);
+  const files = tests.map((test) => `test/${test}.test.ts`);
   const missing = files.filter((path) => !existsSync(join(ROOT, path)));
-  if (missing.length > 0) return { failed: true, verdict: `FAILED: there is no ${missing.join(", ")}` };
+  if (missing.length > 0) throw new Error(`there is no ${missing.join(", ")}`);
+  const ended = new AbortController();
+  fail = (reason) => ended.abort(reason);
+  const timer = setTimeout(() => fail(new Error(`not done after ${ROW_MS / 60_000} min`)), ROW_MS);
+  stop.signal.addEventListener("abort", () => fail(stop.signal.reason));
   const place = new Place();
+  ended.signal.addEventListener("abort", () => void place.remove());
   try {
-    const engine = start && { ...(await start(place)), TEST_WITHOUT_BUILDS: "1" };
-    return await runTests(place, files, { ...env, ...engine, TMPDIR: place.makeTemporaryDirectory() });
+    const engine = await start?.(place);
+    const TMPDIR = engine?.TMPDIR ?? place.makeTemporaryDirectory();
+    const outcome = await runTests(place, files, { ...env, ...engine, TMPDIR });
+    ended.signal.throwIfAborted();
+    return outcome;
   } catch (error) {
-    if (!(error instanceof Unavailable)) throw error;
-    return { failed: false, verdict: `not here: ${error.message}` };
+    ended.signal.throwIfAborted();
+    if (error instanceof Unavailable) return { missing: error.message };
+    throw error;
   } finally {
+    clearTimeout(timer);
     await place.remove();
   }
 }
@@ -65,22 +71,10 @@ async function runTests(place, files, env) {
   const report = place.at("report.json");
   const projects = [...new Set(files.map((path) => path.split("/")[1]))].flatMap((name) => ["--project", name]);
   const reporting = ["--no-file-parallelism", "--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
-  const [program, ...args] = place.command(
-    env,
-    "npx",
-    "--no-install",
-    "vitest",
-    "run",
-    ...projects,
-    ...files,
-    ...reporting,
-  );
+  const vitest = ["npx", "--no-install", "vitest", "run", ...projects, ...files, ...reporting];
+  const [program, ...args] = place.command(env, ...vitest);
   const options = { cwd: place.copyCheckout(), stdio: "inherit", env: { ...process.env, ...env } };
-  await once(place.spawn(program, args, options), "exit");
-  if (!existsSync(report)) return { failed: true, verdict: "FAILED before the first test" };
-  const { numPassedTests: passed, numFailedTests: failed, success } = JSON.parse(readFileSync(report, "utf8"));
-  return {
-    failed: !success,
-    verdict: `${passed} passed, ${failed} failed${success || failed > 0 ? "" : ", FAILED outside of tests"}`,
-  };
+  const [code, signal] = await once(place.spawn(program, args, options), "exit");
+  if (!existsSync(report)) throw new Error(`vitest ended before the first test (${signal ?? `exit code ${code}`})`);
+  return outcomeOf(JSON.parse(readFileSync(report, "utf8")));
 }
