@@ -60,7 +60,10 @@ export function noticesOfPull({ conflicts, left, complete }: PullReport): string
     const paths = left.filter((each) => each.why === why).map(({ path }) => path);
     if (paths.length > 0) lines.push(`[Not copied to the host (${text}): ${list(paths)}]`);
   }
-  if (!complete) lines.push("[The workspace has too many files: not every change of this cell was copied to the host]");
+  if (!complete)
+    lines.push(
+      "[The workspace has too many files, or paths too deep or too long: not every change of this cell was copied to the host]",
+    );
   return lines;
 }
 

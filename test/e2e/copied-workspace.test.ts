@@ -95,6 +95,8 @@ pathlib.Path('.git/hooks').mkdir(parents=True)
 pathlib.Path('.git/hooks/pre-commit').write_text('#!')
 os.symlink('/etc/passwd', 'out')
 os.mkfifo('pipe')
+os.mkdir('closed')
+os.chmod('closed', 0)
 os.truncate(os.open('sparse', os.O_CREAT | os.O_WRONLY), 100 * 2**30)
 `;
     const edit = () => writeFileSync(client.at("both.txt"), "by the user");
@@ -106,6 +108,8 @@ os.truncate(os.open('sparse', os.O_CREAT | os.O_WRONLY), 100 * 2**30)
     expect(text).toContain("a link that leads out of the workspace): out]");
     expect(text).toContain("neither file, directory nor link): pipe]");
     expect(text).toContain("more than 1 GiB): sparse]");
+    expect(text).toContain("(not readable): closed]");
+    expect(text).not.toContain("too many files");
     expect(client.read("both.txt")).toBe("by the user");
     expect(client.read("both.txt.from-sandbox")).toBe("by the cell");
     expect(client.read(".env")).toBe("SECRET=1");

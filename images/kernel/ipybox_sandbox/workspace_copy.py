@@ -18,6 +18,8 @@ from ipybox_sandbox.workspace_receiver import Receiver, Signature
 BLOCK_BYTES = 256 * 1024
 MAX_DEPTH = 64
 MAX_PATH_CHARS = 2000
+# Of a directory that can't be read: another state than one that can, so both changes are told.
+_CLOSED = Signature(stat.S_IFDIR, mode=stat.S_ISVTX)
 
 
 class Limits(NamedTuple):
@@ -55,8 +57,10 @@ class WorkspaceCopy:
         self._answered = None
 
     def _tell_changes(self, limits: Limits) -> Iterator[bytes]:
-        found, complete = _look(self._root, limits.entries)
+        found, closed, complete = _look(self._root, limits.entries)
         if complete:
+            if closed:
+                found |= {path: known for path, known in self._agreed.items() if _is_below(path, closed)}
             for path in sorted(self._agreed, reverse=True):  # what is in a directory comes before it
                 if path not in found or found[path].kind != self._agreed[path].kind:
                     yield _line(type="gone", path=path)
@@ -68,6 +72,8 @@ class WorkspaceCopy:
                 continue
             if signature.kind == stat.S_IFDIR:
                 yield _line(type="directory", path=path)
+                if path in closed:
+                    yield _line(type="left", path=path, why="unreadable")
             elif signature.kind == stat.S_IFLNK:
                 yield from self._tell_link(path)
             elif signature.kind != stat.S_IFREG:
@@ -134,9 +140,10 @@ class _Parent:
         os.close(self.descriptor)
 
 
-def _look(root: str, max_entries: int) -> tuple[dict[str, Signature], bool]:
-    """Every path below the root, directories before what is in them, and whether that is all of it."""
+def _look(root: str, max_entries: int) -> tuple[dict[str, Signature], set[str], bool]:
+    """Every path below the root, directories before what is in them, those that can't be read, whether it is all."""
     found: dict[str, Signature] = {}
+    closed: set[str] = set()
     complete = True
 
     def walk(descriptor: int, prefix: str, depth: int) -> None:
@@ -163,7 +170,8 @@ def _look(root: str, max_entries: int) -> tuple[dict[str, Signature], bool]:
             try:
                 inner = _open_directory(name, descriptor)
             except PermissionError:
-                complete = False  # what is in it is hidden, not gone
+                closed.add(prefix + name)
+                found[prefix + name] = _CLOSED
                 continue
             except OSError:
                 continue
@@ -177,7 +185,11 @@ def _look(root: str, max_entries: int) -> tuple[dict[str, Signature], bool]:
         walk(top, "", 0)
     finally:
         os.close(top)
-    return found, complete
+    return found, closed, complete
+
+
+def _is_below(path: str, directories: set[str]) -> bool:
+    return any(path[:end] in directories for end, character in enumerate(path) if character == "/")
 
 
 def _open_directory(path: str, parent: int | None = None) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ipybox_sandbox import workspace_copy
 from ipybox_sandbox.workspace_copy import Limits, WorkspaceCopy
 
 LIMITS = Limits(entries=1000, file_bytes=1_000_000, bytes=10_000_000)
@@ -159,12 +160,25 @@ def test_too_many_files_end_the_look_and_nothing_is_told_to_be_gone(copy: Worksp
     assert "gone known" in ask(copy)
 
 
-def test_the_content_of_a_hidden_directory_is_not_told_to_be_gone(copy: WorkspaceCopy, tmp_path: Path) -> None:
-    tell(copy, *file("d/x"))
+def test_a_directory_that_cannot_be_read_is_named_once_and_nothing_in_it_is_told_to_be_gone(
+    copy: WorkspaceCopy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(copy, *file("d/e/x"), *file("gone"))
     ask(copy)
-    (tmp_path / "d").chmod(0)
-    assert ask(copy) == (["end True"] if os.getuid() == 0 else ["end False"])
-    (tmp_path / "d").chmod(0o755)
+    (tmp_path / "gone").unlink()
+
+    def refuse(name: str, parent: int | None = None) -> int:  # as the file system does, but to root
+        if name == "d":
+            raise PermissionError
+        return open_directory(name, parent)
+
+    open_directory = workspace_copy._open_directory
+    with monkeypatch.context() as patched:
+        patched.setattr(workspace_copy, "_open_directory", refuse)
+        assert ask(copy) == ["gone gone", "directory d", "left d unreadable", "end True"]
+        assert ask(copy) == ["end True"]
+    (tmp_path / "d/e/x").unlink()
+    assert ask(copy) == ["gone d/e/x", "directory d", "end True"]
 
 
 def test_a_file_that_shrinks_while_it_is_sent_has_its_announced_length_and_comes_again(
