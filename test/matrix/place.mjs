@@ -21,6 +21,7 @@ export const ROOT = join(import.meta.dirname, "../..");
 const START_MS = 120_000;
 /** No step of a set-up takes so long, but one that waits for what never comes. */
 const STEP_MS = 600_000;
+let usersMade = 0;
 
 /** Why a row can't run here; anything else that is thrown is a failure of the row. */
 export class Unavailable extends Error {}
@@ -46,10 +47,10 @@ export class Place {
 
   /** A new user, to whom the directory belongs from here on. */
   addUser() {
-    const name = `ipybox-matrix-${process.pid}`;
+    const name = `ipybox-matrix-${process.pid}-${(usersMade += 1)}`; // one whose removal failed is in nobody's way
     if (process.getuid() !== 0) throw new Unavailable("only root can act as another user");
     const { status, stderr } = run("useradd", ["--create-home", "--shell", "/bin/sh", name]);
-    if (status !== 0) throw new Unavailable(`the user ${name} can't be made: ${stderr.trim()}`);
+    if (status !== 0) throw new Error(`the user ${name} can't be made: ${stderr.trim()}`);
     this.user = { name, uid: Number(run("id", ["-u", name]).stdout) };
     this.#toBeRemoved({ uid: this.user.uid, name });
     run("chown", [`${name}:`, this.directory]);
@@ -128,7 +129,7 @@ export class Place {
     const copy =
       'docker save "$@" | curl -sSf --unix-socket "$0" -H "Content-Type: application/x-tar" -T - -o /dev/null -X POST http://engine/images/load';
     const { status, stderr } = run("bash", ["-o", "pipefail", "-c", copy, socket, ...tags]);
-    if (status !== 0) throw new Unavailable(`the engine takes no image: ${stderr.trim()}`);
+    if (status !== 0) throw new Error(`the engine takes no image: ${stderr.trim()}`);
   }
 
   /** A checkout that belongs to the row's user, with a Python that this user can reach. */
