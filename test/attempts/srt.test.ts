@@ -77,16 +77,23 @@ describe("behind sandbox-runtime", () => {
 });
 
 describe("without what sandbox-runtime needs", () => {
-  test.for(["bwrap", "socat", "rg"])(
-    "a cell does not run, and its answer says what to install: %s",
-    async (missing) => {
+  test.for([
+    ["bwrap", "there"],
+    ["socat", "there"],
+    ["rg", "there"],
+    ["bwrap", "not made yet"],
+  ] as const)(
+    "a cell does not run, and its answer says what to install: %s, the Python environment being %s",
+    async ([missing, environment]) => {
       using directory = new TestDirectory();
       const programs = directory.make("programs");
       for (const name of ["node", "sh", "bwrap", "socat", "rg"].filter((other) => other !== missing)) {
         const path = execFileSync("sh", ["-c", `command -v ${name}`], { encoding: "utf8" }).trim();
         symlinkSync(path, join(programs, name));
       }
-      const started = { bin: inject("ipyboxBin"), directory, args: ["--sandbox"], env: { PATH: programs } };
+      const state = environment === "there" ? {} : { XDG_STATE_HOME: directory.make("own-state") };
+      const env = { PATH: programs, ...state };
+      const started = { bin: inject("ipyboxBin"), directory, args: ["--sandbox"], env };
       await using client = await TestClient.connect(started);
       const refused = await client.cell("1");
       expect(errorCodeOf(refused)).toBe("confinement-unavailable");

@@ -10,6 +10,8 @@ export interface Confinement {
   readonly ownNetwork: boolean;
   /** The command that runs `command` inside. Rejects with `confinement-unavailable` where that can't be done. */
   confine(command: readonly string[], view: View): Promise<readonly string[]>;
+  /** Rejects where `confine` would, whatever the command. */
+  check(): Promise<void>;
   /** What `doctor` says of walls and limits; never rejects. */
   diagnose(): Promise<readonly Diagnosis[]>;
 }
@@ -34,6 +36,7 @@ export const NO_CONFINEMENT: Confinement = {
   link: socketLink,
   ownNetwork: false,
   confine: (command) => Promise.resolve(command),
+  check: () => Promise.resolve(),
   diagnose: () =>
     Promise.resolve([
       {

@@ -33,6 +33,7 @@ import {
   withoutLinks,
   type EnvironmentOptions,
   environmentOf,
+  isMade,
   type PythonEnvironment,
 } from "./python-environment.ts";
 import { SandboxRecords } from "./sandbox-records.ts";
@@ -72,7 +73,7 @@ export class LocalEngine implements AdministeredEngine {
     this.#installer = options.installer ?? this.#user;
     this.#runRoot = new RunRoot(options.runtimeDir ?? shortTemporaryDirectory(), sweepAfterDeath(options.stateDir));
     this.#records = new SandboxRecords(options.stateDir);
-    this.#environment = new SharedPreparation((prepare) => ensureEnvironment(options, prepare));
+    this.#environment = new SharedPreparation((prepare) => this.#makeEnvironment(prepare));
     this.#launcher = new Launcher({ start: (plan, signal) => this.#start(plan, signal), logger: options.logger });
   }
 
@@ -125,6 +126,12 @@ export class LocalEngine implements AdministeredEngine {
 
   #prepare(options: PrepareOptions): Promise<PythonEnvironment> {
     return this.#environment.join({ ...options, signal: AbortSignal.any([options.signal, this.#launcher.closing]) });
+  }
+
+  async #makeEnvironment(options: PrepareOptions): Promise<PythonEnvironment> {
+    // Half a minute of work that nothing could be run in.
+    if (!(await isMade(await environmentOf(this.#options)))) await this.#confinement.check();
+    return await ensureEnvironment(this.#options, options);
   }
 
   async #start(plan: SandboxPlan, signal: AbortSignal): Promise<StartedSandbox> {

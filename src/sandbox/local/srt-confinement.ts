@@ -52,11 +52,15 @@ export class SrtConfinement implements Confinement {
     return ["/bin/sh", "-c", `exec ${answer.command}`];
   }
 
+  async check(): Promise<void> {
+    const { settings, workspace } = this.#options;
+    const answer = await this.#ask({ settings: settingsFor(settings, NO_VIEW, workspace) }, "/");
+    if (answer.type !== "ready" && answer.type !== "command") throw unavailable(answer);
+  }
+
   async diagnose(): Promise<readonly Diagnosis[]> {
     try {
-      const { settings, workspace } = this.#options;
-      const answer = await this.#ask({ settings: settingsFor(settings, NO_VIEW, workspace) }, "/");
-      if (answer.type !== "ready" && answer.type !== "command") throw unavailable(answer);
+      await this.check();
       const detail = "sandbox-runtime is there: files outside the workspace can be read, there is no network";
       return [{ name: "walls", status: "ok", detail }, NO_LIMITS];
     } catch (error) {
