@@ -198,4 +198,13 @@ describe("docker run -i --rm -v …:/app/workspace ipybox", { timeout: 600_000 }
     expect(textOf(await client.call("install_package", { package_name: "cowsay==6.1" }))).toContain("cowsay");
     expect(await client.text("import cowsay; cowsay.__version__")).toBe("'6.1'");
   });
+
+  test("says why sockets can't be shared with a sibling, where they are asked for", async ({ image, directory }) => {
+    const workspace = image.makeWorkspace(directory, "of-siblings-with-sockets");
+    const options = ["-v", `${SOCKET}:${SOCKET}`, "-e", "IPYBOX_LINK=socket"];
+    await using client = await image.connect(directory, workspace, options);
+    const refused = await client.cell("1");
+    expect(errorCodeOf(refused)).toBe("sandbox-start-failed");
+    expect(textOf(refused)).toMatch(/in this container only.*\nHint: Leave --link out/);
+  });
 });

@@ -118,6 +118,12 @@ export async function enterContainerWithSocket(place) {
   };
 }
 
+/** The engine of this machine behind ssh, which the tests serve themselves. */
+export function installSsh() {
+  install(["openssh-client", "openssh-server"]);
+  return {};
+}
+
 function buildCiImage() {
   const { status, stderr } = run(join(import.meta.dirname, "build-ci-image.sh"), [CI_IMAGE]);
   if (status !== 0) throw new Error(`no image for CI's containers: ${stderr}`);

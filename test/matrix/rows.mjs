@@ -1,6 +1,7 @@
 // The rows of the matrix: `tests` are files below test/, `env` what they are given, `start` what makes an engine for them.
 import {
   enterContainerWithSocket,
+  installSsh,
   startGVisor,
   startNestedDaemon,
   startPodman,
@@ -12,8 +13,8 @@ const CONTRACT = ["contract/engine/docker-socket", "contract/engine/docker-exec"
 const SESSIONS = ["cells", "environment", "mcp-servers", "packages", "registration", "stopping"].map(
   (name) => `e2e/${name}`,
 );
-/** What holds of containers: masks, and what the commands that look after sandboxes say. */
-const CONTAINERS = ["shields", "lifecycle"].map((name) => `e2e/${name}`);
+/** What holds of containers: masks, a way out by the host alone, and what the commands that look after sandboxes say. */
+const CONTAINERS = ["shields", "egress", "two-servers", "lifecycle"].map((name) => `e2e/${name}`);
 /** Ten thousand cells and hundreds of megabytes: for engines and links that pass output on in another way. */
 const OUTPUT = "e2e/output";
 const WHOLE = [...CONTRACT, ...SESSIONS, ...CONTAINERS];
@@ -37,7 +38,7 @@ export const ROWS = [
   { name: "mounted socket, in a container", tests: WHOLE, start: enterContainerWithSocket },
   { name: "CI examples: runner, mounted socket, nested daemon with TLS", tests: ["matrix/ci-examples"] },
   { name: "engine on TCP, with TLS", tests: ["matrix/tcp-tls"] },
-  { name: "engine of another machine, over ssh", tests: ["matrix/ssh"] },
+  { name: "engine of another machine, over ssh", tests: ["matrix/ssh"], start: installSsh },
   { name: "engine without our files (copied workspace)", tests: ["e2e/copied-workspace"] },
   {
     name: "all-in-one image, also with the engine's socket",

@@ -72,8 +72,18 @@ function isDeeper(mount: OwnMount, than: OwnMount | undefined): boolean {
   return than === undefined || mount.Destination.length > than.Destination.length;
 }
 
+/** Sandboxes can't be given the sockets in a directory of this container, whose name is of one session. */
+export function socketsNotShared(runDirectory: string): IpyboxError {
+  const message = `Sockets in ${runDirectory} can't be shared: it is in this container only, where the engine can't see it`;
+  return new IpyboxError("sandbox-start-failed", message, {
+    hint:
+      "Leave --link out, or mount a host directory or a volume where this server makes it when this container is started: " +
+      "at $XDG_RUNTIME_DIR if that is set, else at /tmp.",
+  });
+}
+
 /** The engine can't see a path of this container. */
-export function notShared(path: string): IpyboxError {
+function notShared(path: string): IpyboxError {
   return new IpyboxError("invalid-workspace", `${path} is in this container only, where the engine can't see it`, {
     hint: `Mount a host directory or a volume there when this container is started: docker run -v /path/on/host:${path} ...`,
   });

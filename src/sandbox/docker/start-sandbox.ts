@@ -15,7 +15,7 @@ import { type EngineWidePlan, toCreateOptions } from "./isolation.ts";
 import { LABEL } from "./labels.ts";
 import { LinkFailure } from "./link-choice.ts";
 import type { MountedWorkspace } from "./mounts.ts";
-import { enginePath, notShared, type OwnMount } from "./own-container.ts";
+import { enginePath, socketsNotShared, type OwnMount } from "./own-container.ts";
 
 export interface StartOptions {
   readonly client: DockerClient;
@@ -69,7 +69,7 @@ export function startSandbox(plan: SandboxPlan, options: StartOptions): Promise<
 function assertReachable(crossing: Crossing, ownMounts: readonly OwnMount[] | undefined): void {
   if (crossing.type !== "socket" || ownMounts === undefined) return;
   const { runDirectory } = crossing;
-  if (enginePath(runDirectory, ownMounts) === undefined) throw new LinkFailure(notShared(runDirectory));
+  if (enginePath(runDirectory, ownMounts) === undefined) throw new LinkFailure(socketsNotShared(runDirectory));
 }
 
 async function toMounted(
