@@ -26,7 +26,6 @@ if (rows.length === 0) {
 }
 const commit = run("git", ["-C", ROOT, "log", "-1", "--format=%h %s"]).stdout.trim();
 const title = `Matrix of ${new Date().toISOString()}, commit ${commit}\n\n`;
-mkdirSync(join(ROOT, "reports"), { recursive: true });
 
 const stop = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"])
@@ -34,11 +33,19 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"])
 /** Fails the row that is running. */
 let fail = () => undefined;
 process.on("uncaughtException", (error) => fail(error));
-const write = (outcomes) => writeFileSync(TABLE, `${title}${formatTable(outcomes)}\n`);
 const outcomes = await runRows(rows, { run: runRow, onOutcome: write, signal: stop.signal });
 write(outcomes);
-console.log(`\n${readFileSync(TABLE, "utf8")}`);
+console.log(`\n${title}${formatTable(outcomes)}`);
 process.exitCode = stop.signal.aborted || outcomes.some(hasFailed) ? 1 : 0;
+
+function write(outcomes) {
+  try {
+    mkdirSync(join(ROOT, "reports"), { recursive: true }); // other runs clear it
+    writeFileSync(TABLE, `${title}${formatTable(outcomes)}\n`);
+  } catch (error) {
+    console.error(`${TABLE} can't be written: ${error.message}`); // it is printed at the end all the same
+  }
+}
 
 async function runRow({ name, tests, env = {}, start }) {
   console.log(`\n== ${name}`);
