@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 
 import { ZodError } from "zod";
@@ -117,7 +118,7 @@ export function engineWarnings(config: Config, cellsBeside: AllInOneUsers | unde
     case "docker":
       return withoutEffect(config, ["sandboxConfig"]);
     case "srt":
-      return withoutEffect(config, OF_CONTAINERS);
+      return [...withoutEffect(config, OF_CONTAINERS), ...absentWritable(config)];
     case "none":
       if (cellsBeside) return withoutEffect(config, [...OF_CONTAINERS, ...OF_WALLS]);
       return [
@@ -126,6 +127,15 @@ export function engineWarnings(config: Config, cellsBeside: AllInOneUsers | unde
         ...withoutEffect(config, [...OF_CONTAINERS, ...OF_WALLS]),
       ];
   }
+}
+
+/** bubblewrap mounts what is there when the sandbox starts, and passes over the rest without a word. */
+function absentWritable(config: Config): string[] {
+  const absent = (srtSettings(config).filesystem.allowWrite ?? []).filter(
+    (path) => !path.startsWith("~") && !existsSync(resolve(config.workspace, path)),
+  );
+  if (process.platform !== "linux" || absent.length === 0) return [];
+  return [`--sandbox-config: allowWrite names what is not there, which cells can't make: ${absent.join(", ")}`];
 }
 
 /** Whether the engine can hide and protect what is in the workspace. */
