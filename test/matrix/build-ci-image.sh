@@ -12,7 +12,7 @@ mv "$context"/npm-*.tgz "$context/npm.tgz"
 cat >"$context/Dockerfile" <<DOCKERFILE
 FROM ${base:=debian:trixie-slim}
 RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \\
-    ca-certificates curl docker.io iptables nodejs procps python3
+    ca-certificates curl docker.io docker-cli git iptables nodejs procps python3
 COPY npm.tgz /npm.tgz
 RUN mkdir -p /usr/local/lib/node_modules/npm && tar -xzf /npm.tgz -C /usr/local/lib/node_modules/npm --strip-components 1 \\
     && ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm && ln -s ../lib/node_modules/npm/bin/npx-cli.js /usr/local/bin/npx \\
