@@ -47,6 +47,7 @@ const LAUNCHER = `
     kill -s KILL -- "-$$"
   ) <&3 3<&- >/dev/null 2>&1 & )
 shift
+unset PWD OLDPWD SHLVL # the shell's own, which nobody gave
 exec "$@" 3<&-`;
 
 export interface ProcessOptions {
