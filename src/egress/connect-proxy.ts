@@ -92,7 +92,8 @@ export class ConnectProxy {
       logger.warn("egress denied: not on the list", { host, port });
       const isPrivate = isIP(host) !== 0 && !isPublicAddress(host);
       const option = `${isPrivate ? "--allow-private" : "--allow-domain"} ${formatAllowRule(host, port)}`;
-      throw new Denial(403, `${host}:${port} is not admitted; start ipybox with ${option} to admit it`);
+      const target = `${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
+      throw new Denial(403, `${target} is not admitted; start ipybox with ${option} to admit it`);
     }
     if (this.#open >= MAX_CONNECTIONS) throw new Denial(503, `more than ${MAX_CONNECTIONS} connections are open`);
     this.#open += 1;

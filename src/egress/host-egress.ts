@@ -64,6 +64,17 @@ export class HostEgress implements AsyncDisposable {
     return this.#caBundle;
   }
 
+  /**
+   * What kernels have to be told besides the proxy: the loopback is a sandbox's own and excepted from proxies, but for
+   * its names that are allowed, which mean this host's.
+   */
+  get kernelEnvironment(): Readonly<Record<string, string>> {
+    const named = new Set([...this.#allowed, ...this.#allowedPrivate].map(({ host }) => host));
+    const own = LOOPBACK_NAMES.filter((name) => !named.has(name));
+    if (own.length === LOOPBACK_NAMES.length) return {};
+    return { NO_PROXY: own.join(","), no_proxy: own.join(",") };
+  }
+
   /** Whether code in a sandbox may reach a host; nothing is resolved. */
   admits(host: string, port: number): boolean {
     return isAllowed([...this.#allowed, ...this.#allowedPrivate], canonicalHost(host) ?? "", port);
@@ -120,5 +131,7 @@ export class HostEgress implements AsyncDisposable {
   }
 }
 
+/** The exceptions that a gateway gives its kernels. */
+const LOOPBACK_NAMES = ["localhost", "127.0.0.1"];
 const INDEX_SILENCE_MS = 60_000;
 const CACHE_BYTES = 5 * 1024 ** 3;

@@ -159,7 +159,7 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
                 { workspace: workspace.path, owner, shields: options.shields ?? NO_WISHES, wire },
                 signal,
               ),
-            kernelEnvironment: options.kernelEnvironment,
+            kernelEnvironment: async () => ({ ...egress.kernelEnvironment, ...(await options.kernelEnvironment()) }),
             logger,
           }),
       }),

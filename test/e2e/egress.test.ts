@@ -31,11 +31,9 @@ afterAll(() => {
   secure.close();
 });
 
-/** `fetch(url)`: what came, or the refusal. The loopback is excepted from proxies, so the exception goes first. */
+/** `fetch(url)`: what came, or the refusal. */
 const FETCH = `
 import os, urllib.request, urllib.error
-for name in ('NO_PROXY', 'no_proxy'):
-    os.environ.pop(name, None)
 def fetch(url):
     try:
         return urllib.request.urlopen(url, timeout=20).read().decode()
@@ -63,9 +61,9 @@ describe("with hosts that are allowed", () => {
 
   test("every kernel is told the way, in both spellings", async ({ client }) => {
     await client.call("reset");
-    const names = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "NO_PROXY", "no_proxy"];
+    const names = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"];
     expect(await client.text(`import os; [os.environ[n].split(':')[0] for n in ${JSON.stringify(names)}]`)).toBe(
-      "['http', 'http', 'http', 'http', 'localhost,127.0.0.1', 'localhost,127.0.0.1']",
+      "['http', 'http', 'http', 'http']",
     );
     await client.text(FETCH);
   });
@@ -85,6 +83,23 @@ describe("with hosts that are allowed", () => {
       expect(await fetch(client, url())).toContain(expected);
     },
   );
+
+  test("the names of the loopback that are allowed mean the host's, the others the sandbox's own", async ({
+    client,
+    connect,
+    directory,
+  }) => {
+    const EXCEPTED = "import os; [os.environ[n] for n in ('NO_PROXY', 'no_proxy')]";
+    expect(await client.text(EXCEPTED)).toBe("['', '']");
+    const args = ["--allow-domain", "example.org", "--allow-private", `localhost:${portOf(plain)}`];
+    await using other = await connect({ workspace: directory.make("own-loopback"), args });
+    expect(await other.text(EXCEPTED)).toBe("['127.0.0.1', '127.0.0.1']");
+    const OWN_SERVER = `import http.server, threading, urllib.request
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/").status`;
+    expect(await other.text(OWN_SERVER)).toMatch(/(^|\n)200$/);
+  });
 
   test("a tunnel to elsewhere is refused, and denials are logged", async ({ client }) => {
     expect(await fetch(client, "https://example.org/")).toContain("403");
