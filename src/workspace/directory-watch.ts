@@ -11,6 +11,8 @@ export interface DirectoryWatchOptions {
   readonly onEvent: (directory: string, name: string | undefined, moved: boolean) => void;
   /** Called once, when no further directory can be watched. */
   readonly onFull: (reason: string) => void;
+  /** Called for each directory that can't be watched for want of room. */
+  readonly onUnwatched: (directory: string) => void;
   readonly maxDirectories: number;
 }
 
@@ -35,17 +37,12 @@ export class DirectoryWatch implements Disposable {
     this.#options = options;
   }
 
-  /** Whether a directory could not be watched for want of room. */
-  get full(): boolean {
-    return this.#full;
-  }
-
   /** Watches `path`, anew if it is another directory by now. One that can't be opened is passed over. */
   add(path: string): void {
     if (this.#disposed || this.#tooBusy.has(path)) return;
     this.#close(path);
     if (this.#watchers.size >= this.#options.maxDirectories) {
-      this.#reportFull(`they are more than ${this.#options.maxDirectories}`);
+      this.#giveUp(path, `they are more than ${this.#options.maxDirectories}`);
       return;
     }
     try {
@@ -60,8 +57,8 @@ export class DirectoryWatch implements Disposable {
       });
     } catch (error) {
       const code = systemCodeOf(error);
-      if (code === "ENOSPC") this.#reportFull("the system admits no more watches");
-      if (code === "EMFILE") this.#reportFull("too many files or inotify instances are open");
+      if (code === "ENOSPC") this.#giveUp(path, "the system admits no more watches");
+      if (code === "EMFILE") this.#giveUp(path, "too many files or inotify instances are open");
     }
   }
 
@@ -112,9 +109,10 @@ export class DirectoryWatch implements Disposable {
     this.#watchers.delete(path);
   }
 
-  #reportFull(reason: string): void {
+  #giveUp(path: string, reason: string): void {
     if (!this.#full) this.#options.onFull(reason);
     this.#full = true;
+    this.#options.onUnwatched(path);
   }
 }
 

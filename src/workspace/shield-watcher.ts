@@ -5,6 +5,7 @@ import { Deferred } from "../common/lifecycle.ts";
 import type { Logger } from "../common/logger.ts";
 import { oneLine } from "../common/one-line.ts";
 import { withDirectory } from "./beneath.ts";
+import { DirectorySweep } from "./directory-sweep.ts";
 import { DirectoryWatch } from "./directory-watch.ts";
 import type { ShieldRules } from "./shield-rules.ts";
 import { findShieldedPaths, type ShieldedPaths } from "./shielded-paths.ts";
@@ -26,6 +27,8 @@ export interface ShieldBreach {
 export class ShieldWatcher implements Disposable {
   readonly #rules: ShieldRules;
   readonly #watch: DirectoryWatch;
+  /** Of what the watch has no room for. */
+  readonly #sweep = new DirectorySweep((directory) => this.#examine(directory));
   readonly #breached = new Deferred<ShieldBreach>();
   #breach: ShieldBreach | undefined;
   #shielded: ShieldedPaths = { masked: [], protected: [], complete: true };
@@ -36,6 +39,8 @@ export class ShieldWatcher implements Disposable {
   readonly #others = new Set<string>();
   #work: Promise<void> | undefined;
   #changed = new Set<string>();
+  /** Protected paths that the sandbox can write, and how each was when it was told of. */
+  readonly #told = new Map<string, string | undefined>();
   #started = false;
 
   private constructor(rules: ShieldRules, logger: Logger, maxDirectories: number) {
@@ -43,6 +48,7 @@ export class ShieldWatcher implements Disposable {
     this.#watch = new DirectoryWatch({
       onEvent: (directory, name, moved) => this.#onEvent(directory, name, moved),
       onFull: (reason) => logger.warn(UNWATCHED, { reason, remedy: REMEDY }),
+      onUnwatched: (directory) => this.#sweep.add(directory),
       maxDirectories,
     });
   }
@@ -80,18 +86,20 @@ export class ShieldWatcher implements Disposable {
   async startCell(): Promise<void> {
     await this.#settle();
     for (const path of this.#shielded.masked) this.#checkMasked(path);
-    if (this.#watch.full) await this.#lookEverywhere();
     this.#changed = new Set();
+    if (this.#breach === undefined) this.#sweep.start();
   }
 
   /** Protected paths that the sandbox could write, and that were made or changed since {@link startCell}. */
   async changedInCell(): Promise<readonly string[]> {
+    this.#sweep.stop();
     await this.#settle();
     return [...this.#changed].sort();
   }
 
   [Symbol.dispose](): void {
     this.#watch[Symbol.dispose]();
+    this.#sweep[Symbol.dispose]();
     this.#urgent.clear();
     this.#others.clear();
   }
@@ -139,6 +147,7 @@ export class ShieldWatcher implements Disposable {
     // The system queues an event before the one who caused it goes on; the loop has read it by its next turn.
     await setImmediate();
     await this.#work;
+    await this.#sweep.look();
   }
 
   async #examine(path: string): Promise<void> {
@@ -167,18 +176,9 @@ export class ShieldWatcher implements Disposable {
       if (this.#breach !== undefined) return;
       await this.#checkMatch(found, entry);
       if (!this.#rules.protects(found)) continue;
-      this.#checkProtected(found);
+      if (!this.#told.has(found) || this.#told.get(found) !== versionOf(look(found))) this.#checkProtected(found);
       // Of what is not covered, deeper directories are watched than the walk looks into.
       if (entry.isDirectory() && !this.#covered.has(found)) await this.#enter(found);
-    }
-  }
-
-  /** What came up in directories that are not watched is found late, but before the next cell can read it. */
-  async #lookEverywhere(): Promise<void> {
-    const walk = new Walk(this.#rules.workspace, { looksInto: (directory) => this.#rules.looksInto(directory) });
-    for await (const { path, entry } of walk.entries()) {
-      if (this.#breach !== undefined) return;
-      await this.#checkMatch(path, entry);
     }
   }
 
@@ -195,7 +195,9 @@ export class ShieldWatcher implements Disposable {
 
   #checkProtected(path: string): void {
     const root = this.#uncoveredRootOf(path);
-    if (root !== undefined) this.#changed.add(this.#toText(root));
+    if (root === undefined) return;
+    this.#told.set(root, versionOf(look(root)));
+    this.#changed.add(this.#toText(root));
   }
 
   /** {@link #protectedRootOf}, if the sandbox can write there. */
@@ -244,8 +246,12 @@ function identityOf(info: BigIntStats | undefined): string | undefined {
   return info && `${info.dev}:${info.ino}:${info.isFile() ? "file" : info.isDirectory() ? "directory" : "other"}`;
 }
 
+function versionOf(info: BigIntStats | undefined): string | undefined {
+  return info && `${info.dev}:${info.ino}:${info.ctimeNs}`;
+}
+
 const UNWATCHED =
-  "not every directory of the workspace is watched: a new .env file in the others is found when the next cell begins";
+  "not every directory of the workspace is watched: the others are looked at in turn, so a new .env file is found later";
 const REMEDY = "raise fs.inotify.max_user_watches and fs.inotify.max_user_instances, or make the workspace smaller";
 /** `.git/hooks/*` is two directories below where a repository appears. */
 const UNCOVERED_DEPTH = 2;

@@ -9,14 +9,17 @@ let watch: DirectoryWatch;
 /** `directory: name` of what was heard of. */
 let heard: Set<string>;
 const onFull = vi.fn();
+const onUnwatched = vi.fn();
 beforeEach(async () => {
   root = await realpath(await mkdtemp(join(tmpdir(), "ipybox-directories-")));
   await mkdir(join(root, "a/b"), { recursive: true });
   heard = new Set();
   onFull.mockClear();
+  onUnwatched.mockClear();
   watch = new DirectoryWatch({
     onEvent: (directory, name) => heard.add(`${relative(root, directory)}: ${String(name)}`),
     onFull,
+    onUnwatched,
     maxDirectories: 3,
   });
   for (const path of [root, join(root, "a"), join(root, "a/b")]) watch.add(path);
@@ -38,12 +41,13 @@ it("hears of what happens in each directory, and of nothing in one that was let 
   expect(heard).not.toContain("a/b: second");
 });
 
-it("says once that there is no room, and has some again where a directory was let go", async () => {
+it("says once that there is no room, names each directory that is left out, and has some again where a directory was let go", async () => {
   for (const name of ["c", "d"]) {
     await mkdir(join(root, name));
     watch.add(join(root, name));
   }
-  expect([watch.full, onFull.mock.calls.length]).toEqual([true, 1]);
+  expect(onFull.mock.calls).toHaveLength(1);
+  expect(onUnwatched.mock.calls).toEqual([[join(root, "c")], [join(root, "d")]]);
   watch.remove(join(root, "a"));
   watch.add(join(root, "c"));
   await put("c/new");

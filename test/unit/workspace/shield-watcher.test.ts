@@ -102,18 +102,66 @@ describe("a mask is breached when", () => {
     expect(await watcher.breached).toEqual({ path: "a/b/c/d/e/key.pem", what: "appeared" });
   });
 
-  it("something new matches where no directory can be watched any more: when the next cell begins, as the log says", async () => {
-    await put("a/b/c/x");
-    const rules = new ShieldRules(workspace, { mask: [], protect: [], unprotect: [] });
-    const warnings: unknown[] = [];
-    const logger = { ...silentLogger, warn: (_message: string, fields?: LogFields) => warnings.push(fields) };
-    const watcher = await ShieldWatcher.open(rules, logger, { maxDirectories: 2 });
-    open.push(watcher);
-    await put("a/b/c/.env");
-    await watcher.startCell();
-    expect(watcher.breach).toEqual({ path: "a/b/c/.env", what: "appeared" });
-    const remedy = expect.stringContaining("fs.inotify.max_user_watches") as string;
-    expect(warnings).toEqual([{ reason: "they are more than 2", remedy }]);
+  describe("no directory can be watched any more, as the log says, and", () => {
+    const watchTwo = async (logger = silentLogger) => {
+      const rules = new ShieldRules(workspace, { mask: [], protect: [], unprotect: [] });
+      const watcher = await ShieldWatcher.open(rules, logger, { maxDirectories: 2 });
+      open.push(watcher);
+      return watcher;
+    };
+
+    it("something new matches between two cells: when the next one begins", async () => {
+      await put("a/b/c/x");
+      const warnings: unknown[] = [];
+      const watcher = await watchTwo({
+        ...silentLogger,
+        warn: (_message: string, fields?: LogFields) => warnings.push(fields),
+      });
+      await put("a/b/c/.env");
+      await watcher.startCell();
+      expect(watcher.breach).toEqual({ path: "a/b/c/.env", what: "appeared" });
+      const remedy = expect.stringContaining("fs.inotify.max_user_watches") as string;
+      expect(warnings).toEqual([{ reason: "they are more than 2", remedy }]);
+    });
+
+    it.each<[string, () => Promise<unknown>, string]>([
+      ["something new matches while a cell runs", () => put("a/b/c/.env.local"), "a/b/c/.env.local appeared"],
+      ["a masked file is replaced while a cell runs", () => replace("a/b/.env"), "a/b/.env was replaced"],
+      ["a directory comes up while a cell runs", () => put("a/b/new/.env"), "a/b/new/.env appeared"],
+      [
+        "a directory with a match is moved there while a cell runs",
+        async () => {
+          await mkdir(join(root, "new"));
+          await writeFile(join(root, "new/.env"), "x");
+          await rename(join(root, "new"), at("a/b/c"));
+        },
+        "a/b/c/.env appeared",
+      ],
+    ])("%s", async (_what, change, breach) => {
+      await put("a/b/.env");
+      if (!breach.startsWith("a/b/c/.env appeared")) await put("a/b/c/x");
+      const watcher = await watchTwo();
+      await watcher.startCell();
+      await change();
+      const { path, what } = await watcher.breached;
+      expect(`${path} ${what}`).toBe(breach);
+    });
+
+    it("a repository comes up while a cell runs, which is told", async () => {
+      await put("a/b/x");
+      const watcher = await watchTwo();
+      await watcher.startCell();
+      await put("a/b/.git/hooks/pre-commit");
+      expect(await watcher.changedInCell()).toEqual(["a/b/.git"]);
+      const cell = async (change?: () => Promise<unknown>) => {
+        await watcher.startCell();
+        await change?.();
+        return await watcher.changedInCell();
+      };
+      await expect.poll(() => cell()).toEqual([]);
+      expect(await cell(() => put("a/b/beside-it"))).toEqual([]);
+      expect(await cell(() => put("a/b/.git/hooks/post-checkout"))).toEqual(["a/b/.git"]);
+    });
   });
 
   it("the directory of the masked file is flooded with events", async () => {
