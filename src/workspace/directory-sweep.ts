@@ -46,7 +46,10 @@ export class DirectorySweep implements Disposable {
   #wake(): void {
     if (!this.#wanted || this.#known.size === 0 || this.#goesRound) return;
     this.#goesRound = true;
-    void this.#goRound().finally(() => (this.#goesRound = false));
+    void this.#goRound().finally(() => {
+      this.#goesRound = false;
+      this.#wake(); // it may have been wanted again just now
+    });
   }
 
   async #goRound(): Promise<void> {

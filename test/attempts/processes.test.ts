@@ -116,6 +116,24 @@ describe("init can't be stopped: a cell", () => {
     },
   );
 
+  test.for([
+    ["a lower priority", (pid: string) => `os.setpriority(os.PRIO_PROCESS, ${pid}, 19)`],
+    [
+      "no processor but what nobody else wants",
+      (pid: string) => `os.sched_setscheduler(${pid}, os.SCHED_IDLE, os.sched_param(0))`,
+    ],
+    ["a processor that is kept busy", (pid: string) => `os.sched_setaffinity(${pid}, {0})`],
+    [
+      "the disk when nobody else wants it",
+      (pid: string) =>
+        `checked(libc.syscall(251 if os.uname().machine == "x86_64" else 30, 1, ${pid}, 3 << 13)) and None`,
+    ],
+    ["fewer resources", (pid: string) => `__import__("resource").prlimit(${pid}, 0, (1, 1)) and None`],
+  ] as const)("can't give it %s, as it can a process of its own", async ([, slow]) => {
+    expect(await attacked.tries(slow("1"))).toMatch(/^refused: PermissionError/);
+    expect(await attacked.tries(slow("running_child()"))).toMatch(/^succeeded: (None|0)/);
+  });
+
   test("that stops every process and loses its server ends with it all the same", async () => {
     const victim = await SessionUnderAttack.open();
     try {

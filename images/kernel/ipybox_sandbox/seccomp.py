@@ -71,6 +71,13 @@ CALLS: dict[str, tuple[int, int | None]] = {
     "keyctl": (250, 219),
     "bpf": (321, 280),
     "perf_event_open": (298, 241),
+    "setpriority": (141, 140),
+    "ioprio_set": (251, 30),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "sched_setattr": (314, 274),
+    "sched_setaffinity": (203, 122),
+    "prlimit64": (302, 261),
 }
 
 
@@ -135,6 +142,7 @@ _SOCK_TYPE_MASK, _SOCK_PACKET = 0xF, 10  # with AF_INET, the old name of AF_PACK
 # CLONE_NEW: NS, CGROUP, UTS, IPC, USER, PID, NET
 _NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 _TIME_NAMESPACE = 0x80  # CLONE_NEWTIME, which clone takes for a signal's number
+_IS_INIT = 0xFFFFFFFF, 1
 
 RULES = (
     Rule(REFUSE, ("chmod", "fchmod", "creat", "mkdir", "mknod"), (HasBit(1, _SET_ID_BITS),)),
@@ -154,6 +162,13 @@ RULES = (
     ),
     Rule(UNKNOWN, ("io_uring_setup", "io_uring_enter", "io_uring_register", "userfaultfd")),
     Rule(UNKNOWN, ("add_key", "request_key", "keyctl", "bpf", "perf_event_open")),
+    # Whoever has the same user may slow a process down: init would be late to see that its host is gone.
+    Rule(
+        REFUSE,
+        ("sched_setparam", "sched_setscheduler", "sched_setattr", "sched_setaffinity", "prlimit64"),
+        (IsMasked(0, *_IS_INIT),),
+    ),
+    Rule(REFUSE, ("setpriority", "ioprio_set"), (IsMasked(1, *_IS_INIT),)),
 )
 
 

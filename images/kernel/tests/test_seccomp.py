@@ -25,6 +25,9 @@ NEW_USER, NEW_TIME, THREAD = 0x10000000, 0x80, 0x00010F00
 GARBAGE = 0xFFFFFFFF_00000000
 """In the upper half of a register, which the kernel ignores for an int."""
 
+INIT_ALONE = ("sched_setparam", "sched_setscheduler", "sched_setattr", "sched_setaffinity", "prlimit64")
+"""Calls that change the process which their first argument names."""
+
 DECISIONS = [
     ("chmod", (0, 0o755), ALLOW),
     ("chmod", (0, 0o1777), ALLOW),
@@ -77,6 +80,10 @@ DECISIONS = [
         if call.startswith(("io_uring_", "fs", "open_tree", "move_mount", "mount_setattr"))
         or call in ("userfaultfd", "add_key", "request_key", "keyctl", "bpf", "perf_event_open")
     ),
+    *((call, (pid, 0), ALLOW) for call in INIT_ALONE for pid in (0, 2)),
+    *((call, (GARBAGE | 1, 0), REFUSE) for call in INIT_ALONE),
+    *((call, (1, pid), ALLOW) for call in ("setpriority", "ioprio_set") for pid in (0, 2)),
+    *((call, (0, 1), REFUSE) for call in ("setpriority", "ioprio_set")),
 ]
 
 
