@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chownSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
@@ -191,8 +191,11 @@ _ = open("go on").read()
   victim.server.kill("SIGSTOP");
   // Another server starts, sweeps, and has a whole session meanwhile; what is asked for by hand is swept as well.
   await using other = await SessionUnderAttack.open();
+  const pruned = other.directory.make("pruned");
+  // An image user of its own: nobody's kernel images are old because of this test.
+  if (process.getuid?.() === 0) chownSync(pruned, 1000, 54_321);
   await promisify(execFile)(inject("ipyboxBin"), ["prune"], {
-    cwd: other.workspace,
+    cwd: pruned,
     env: baseEnvironment(other.directory),
   });
   expect(await containersOf(victim.workspace)).toHaveLength(1);

@@ -144,7 +144,7 @@ describe("a server that is killed", () => {
       (await docker.listContainers({ all: true })).filter(({ Command }) => Command.includes(word));
     await expect.poll(building, { timeout: 60_000 }).toMatchObject([{ State: "running" }]);
     server.kill("SIGKILL");
-    await expect.poll(building, { timeout: 15_000 }).toEqual([]);
+    await expect.poll(building, { timeout: 5000 }).toEqual([]);
   });
 });
 
