@@ -70,3 +70,13 @@ export function systemCodeOf(thrown: unknown): string | undefined {
   const code = thrown instanceof Error && "code" in thrown ? thrown.code : undefined;
   return typeof code === "string" ? code : undefined;
 }
+
+/** Why a path can't be used: in words that name no system call where there are such, else {@link messageOf}. */
+export function pathReasonOf(thrown: unknown): string {
+  return PATH_REASONS[systemCodeOf(thrown) ?? ""] ?? messageOf(thrown);
+}
+
+const PATH_REASONS: Readonly<Record<string, string | undefined>> = {
+  ENOENT: "there is no such file or directory",
+  EACCES: "permission is denied",
+};

@@ -1,7 +1,7 @@
 import { accessSync, constants } from "node:fs";
 import { resolve } from "node:path";
 
-import { IpyboxError, messageOf } from "../common/errors.ts";
+import { IpyboxError, messageOf, pathReasonOf } from "../common/errors.ts";
 import type { Config } from "./options.ts";
 import { readServersFile } from "./servers-file.ts";
 
@@ -25,6 +25,6 @@ function assertReadable(option: string, path: string): void {
   try {
     accessSync(resolve(path), constants.R_OK);
   } catch (error) {
-    throw new Error(`${option}: ${messageOf(error)}`, { cause: error });
+    throw new Error(`${option}: ${path}: ${pathReasonOf(error)}`, { cause: error });
   }
 }

@@ -1,6 +1,6 @@
 import { realpath, stat } from "node:fs/promises";
 import { posix, win32 } from "node:path";
-import { IpyboxError, messageOf } from "../common/errors.ts";
+import { IpyboxError, pathReasonOf } from "../common/errors.ts";
 import { isWithin, refuseDangerousDirectory, type ForbiddenPlaces } from "./dangerous-directories.ts";
 
 export interface Mount {
@@ -44,7 +44,7 @@ export async function checkMount(mount: Mount, places: ForbiddenPlaces): Promise
     return { ...mount, source };
   } catch (error) {
     if (error instanceof IpyboxError) throw error;
-    throw new IpyboxError("invalid-workspace", `${mount.source} can't be mounted: ${messageOf(error)}`, {
+    throw new IpyboxError("invalid-workspace", `${mount.source} can't be mounted: ${pathReasonOf(error)}`, {
       hint: "Give a directory of this host to --mount",
       cause: error,
     });

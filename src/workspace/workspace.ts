@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { lstat, mkdir, realpath, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve, sep } from "node:path";
-import { IpyboxError, messageOf } from "../common/errors.ts";
+import { IpyboxError, pathReasonOf } from "../common/errors.ts";
 import { refuseDangerousDirectory, type ForbiddenPlaces } from "./dangerous-directories.ts";
 
 export interface OpenWorkspaceOptions extends ForbiddenPlaces {
@@ -68,7 +68,7 @@ async function orRefuse<T>(path: string, action: () => Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (error) {
-    throw new IpyboxError("invalid-workspace", `The workspace ${path} can't be opened: ${messageOf(error)}`, {
+    throw new IpyboxError("invalid-workspace", `The workspace ${path} can't be opened: ${pathReasonOf(error)}`, {
       hint: "Make the directory or its parent, or give another --workspace",
       cause: error,
     });
