@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { removeRunDirectory, RunRoot } from "../../../src/sandbox/link/run-directory.ts";
 import { listenOn } from "../../../src/sandbox/link/socket.ts";
 
@@ -15,7 +15,10 @@ let scratch = "";
 beforeEach(async () => {
   scratch = await mkdtemp(join(tmpdir(), "test-run-"));
 });
-afterEach(() => rm(scratch, { recursive: true, force: true }));
+afterEach(async () => {
+  vi.unstubAllEnvs();
+  await rm(scratch, { recursive: true, force: true });
+});
 
 describe("a socket for a sandbox", () => {
   it("belongs to the user inside alone", async () => {
@@ -71,5 +74,21 @@ describe("run directories", () => {
     await root[Symbol.asyncDispose]();
     await root[Symbol.asyncDispose]();
     expect(await readdir(scratch)).toEqual([]);
+  });
+
+  it.each([
+    ["as long as one may be", 44],
+    ["longer", 45],
+    ["far too long for sockets", 200],
+  ])("keeps paths of sockets under 100 bytes where XDG_RUNTIME_DIR is %s", async (_what, bytes) => {
+    const runtime = join(scratch, "x".repeat(200)).slice(0, bytes - "/ipybox".length);
+    vi.stubEnv("XDG_RUNTIME_DIR", runtime);
+    await using root = new RunRoot(undefined);
+    const directory = await root.make("0123456789abcdef-01234567", owner); // a task's; no sandbox has a longer name
+    const path = join(directory, "gateway.sock");
+    expect(Buffer.byteLength(path)).toBeLessThan(100);
+    expect(path.startsWith(scratch)).toBe(bytes === 44);
+    const socket = await listenOn({ directory, name: "gateway.sock", ...owner, onConnection: () => undefined });
+    await socket[Symbol.asyncDispose]();
   });
 });
