@@ -104,9 +104,13 @@ export class HostEgress implements AsyncDisposable {
   }
 
   /** The far end of one installer's egress socket: the indexes, and the host of its requirement's URL. */
-  openInstaller(target?: { readonly host: string; readonly port: number }): EgressServer {
+  openInstaller(
+    target: { readonly host: string; readonly port: number } | undefined,
+    { marksSourceOnly }: { readonly marksSourceOnly: boolean },
+  ): EgressServer {
     const { env, logger } = this.#options;
     const index = new IndexProxy({
+      marksSourceOnly,
       indexes: this.#indexes,
       http: this.#indexHttp,
       cache: this.#cache,

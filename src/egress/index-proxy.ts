@@ -8,6 +8,7 @@ import type { Logger } from "../common/logger.ts";
 import type { HostHttp } from "./host-http.ts";
 import type { Credentials, PackageIndex } from "./index-config.ts";
 import { parseProjectPage, renderProjectPage, SIMPLE_ACCEPT, SIMPLE_JSON, type IndexFile } from "./simple-index.ts";
+import { isSourceOnlyMark, withSourceOnlyMarks } from "./source-only.ts";
 import type { WheelCache } from "./wheel-cache.ts";
 
 export interface IndexProxyOptions {
@@ -15,6 +16,8 @@ export interface IndexProxyOptions {
   readonly indexes: readonly PackageIndex[];
   readonly http: HostHttp;
   readonly cache: WheelCache;
+  /** Whether a version that can be built has a wheel besides, which is not there: see {@link withSourceOnlyMarks}. */
+  readonly marksSourceOnly: boolean;
   /** Credentials for a host besides those of the index URL. */
   readonly netrc: (host: string) => Credentials | undefined;
   readonly logger: Logger;
@@ -43,6 +46,10 @@ export class IndexProxy {
       const page = SIMPLE_PATH.exec(path);
       if (page) {
         await this.#servePage(Number(page[1]), page[2] ?? "", response, signal);
+        return;
+      }
+      if (SOURCE_ONLY_PATH.test(path)) {
+        sendText(response, 410, "there is no wheel: it has to be built");
         return;
       }
       const file = FILE_PATH.exec(path);
@@ -74,7 +81,10 @@ export class IndexProxy {
       // An index behind TLS names no files beyond its reach.
       (file) => file.url.protocol === "https:" || index.url.protocol === "http:",
     );
-    const text = renderProjectPage(normalized, files, (file) => this.#addressOf(number, file));
+    const offered = this.#options.marksSourceOnly ? withSourceOnlyMarks(normalized, files) : files;
+    const text = renderProjectPage(normalized, offered, (file) =>
+      isSourceOnlyMark(file) ? `/index/${number}/source-only/${file.filename}` : this.#addressOf(number, file),
+    );
     response.writeHead(200, { "content-type": SIMPLE_JSON, "cache-control": "no-store" }).end(text);
   }
 
@@ -217,6 +227,8 @@ function withSuffix(url: URL, suffix: string): URL {
 }
 
 const SIMPLE_PATH = /^\/index\/(\d{1,3})\/simple\/([A-Za-z0-9][A-Za-z0-9._-]{0,200})\/?$/;
+/** What the installer knows it by, in uv's words. */
+const SOURCE_ONLY_PATH = /^\/index\/\d{1,3}\/source-only\//;
 const FILE_PATH = /^\/index\/(\d{1,3})\/files\/([0-9a-f]{32})\/[^/]+$/;
 // PyPI's largest project pages are some 30 MB of JSON.
 const MAX_PAGE_BYTES = 128 * 1024 * 1024;

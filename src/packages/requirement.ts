@@ -39,6 +39,11 @@ export function parseRequirement(input: string, options: RequirementOptions): Re
   return fromPep508(text, options);
 }
 
+/** As --allow-domain and --allow-private take it. */
+export function toRule({ host, port }: { readonly host: string; readonly port: number }): string {
+  return port === 443 ? host : `${host}:${port}`;
+}
+
 function fromPep508(text: string, options: RequirementOptions): Requirement {
   const match = PEP_508.exec(text);
   const name = match?.groups?.["name"];

@@ -11,6 +11,8 @@ export interface SandboxEngine extends AsyncDisposable {
   prepare(options: PrepareOptions): Promise<void>;
   /** Starts a sandbox. Resolves when its gateway has dialled in; a failed launch leaves nothing behind. */
   launch(spec: SandboxSpec, options: LaunchOptions): Promise<Sandbox>;
+  /** Makes a place for what a task builds and the next one takes over. */
+  openScratch(spec: SandboxSpec): Promise<Scratch>;
   /** Runs a helper module of `ipybox_sandbox` to its end in a sandbox of its own, with the same walls. */
   runTask(spec: TaskSpec, options: TaskOptions): Promise<TaskResult>;
   /** Removes sandboxes of dead owners of this machine and PID namespace; resolves to how many there were. */
@@ -104,6 +106,20 @@ export interface TaskSpec extends SandboxSpec {
   readonly args: readonly string[];
   /** Read-only then. Where it can be kept from a task, one that brings code from elsewhere has no business there. */
   readonly seesWorkspace: boolean;
+  readonly storage: TaskStorage;
+}
+
+/** What of the packages and of a scratch a task may write besides its temporary files: one of them, never both. */
+export type TaskStorage =
+  /** The scratch is there to be read. No foreign code has any business in such a task. */
+  | { readonly writes: "packages"; readonly scratch?: Scratch | undefined }
+  /** The packages are there to be read. What is in the scratch afterwards is hostile. */
+  | { readonly writes: "scratch"; readonly scratch: Scratch };
+
+/** Disposing removes it, whatever is in it; so does the end of the process that made it. */
+export interface Scratch extends AsyncDisposable {
+  /** As its engine calls it. */
+  readonly name: string;
 }
 
 export interface TaskOptions {

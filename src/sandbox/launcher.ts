@@ -3,7 +3,17 @@ import type { Duplex } from "node:stream";
 import { IpyboxError } from "../common/errors.ts";
 import type { Logger } from "../common/logger.ts";
 import { within } from "../common/time.ts";
-import type { LaunchOptions, Sandbox, SandboxExit, SandboxSpec, TaskOptions, TaskResult, TaskSpec } from "./engine.ts";
+import type {
+  LaunchOptions,
+  Sandbox,
+  SandboxExit,
+  SandboxSpec,
+  Scratch,
+  TaskOptions,
+  TaskResult,
+  TaskSpec,
+  TaskStorage,
+} from "./engine.ts";
 import type { SandboxMission, ShieldedPlace, WorkspaceIdentity } from "./link/control-connection.ts";
 import type { GatewayDock } from "./link/gateway-dock.ts";
 import type { OpenLink } from "./link/link.ts";
@@ -19,6 +29,8 @@ export interface SandboxPlan {
   readonly spec: SandboxSpec;
   readonly mission: SandboxMission;
   readonly seesWorkspace: boolean;
+  /** Absent: nothing of it can be written. */
+  readonly storage?: TaskStorage;
   /** See {@link Inside}. A session makes it. */
   readonly workVolume?: string | undefined;
   readonly onBridgeConnection?: (stream: Duplex) => void;
@@ -61,6 +73,7 @@ export class Launcher implements AsyncDisposable {
   readonly #closing = new AbortController();
   readonly #starting = new Set<Promise<unknown>>();
   readonly #running = new Set<AsyncDisposable>();
+  readonly #scratches = new Set<AsyncDisposable>();
 
   constructor(options: LauncherOptions) {
     this.#options = options;
@@ -115,6 +128,21 @@ export class Launcher implements AsyncDisposable {
     });
   }
 
+  /** What was made is remembered until it is removed; that this fails is logged. */
+  async openScratch(make: () => Promise<Scratch>): Promise<Scratch> {
+    return await this.#track(this.closing, async () => {
+      const made = await make();
+      let removing: Promise<void> | undefined;
+      const scratch: Scratch = {
+        name: made.name,
+        [Symbol.asyncDispose]: () =>
+          (removing ??= undo(made, this.#options.logger).finally(() => this.#scratches.delete(scratch))),
+      };
+      this.#scratches.add(scratch);
+      return scratch;
+    });
+  }
+
   /** See {@link SandboxEngine.runTask}. */
   async runTask(spec: TaskSpec, options: TaskOptions, { shields, workVolume }: Inside): Promise<TaskResult> {
     return await this.#track(options.signal, async (signal) => {
@@ -122,8 +150,9 @@ export class Launcher implements AsyncDisposable {
         id: `${spec.sessionId}-${randomBytes(4).toString("hex")}`,
         role: "installer",
         spec,
-        mission: { mode: "task", module: spec.module, args: spec.args, shields },
+        mission: { mode: "task", module: spec.module, args: spec.args, writes: spec.storage.writes, shields },
         seesWorkspace: spec.seesWorkspace,
+        storage: spec.storage,
         workVolume,
         onEgressConnection: options.onEgressConnection,
         onOutput: options.onOutput,
@@ -143,6 +172,7 @@ export class Launcher implements AsyncDisposable {
     this.#closing.abort(new IpyboxError("sandbox-gone", "The engine is shutting down"));
     await Promise.allSettled(this.#starting);
     await Promise.allSettled([...this.#running].map((started) => started[Symbol.asyncDispose]()));
+    await Promise.all([...this.#scratches].map((scratch) => scratch[Symbol.asyncDispose]())); // nobody uses them any more
   }
 
   /** Runs a launch under the caller's signal and our own end, and remembers it until it is over. */
@@ -177,6 +207,6 @@ export async function undo(started: AsyncDisposable, logger: Logger): Promise<vo
   try {
     await started[Symbol.asyncDispose]();
   } catch (error) {
-    logger.warn("a sandbox could not be removed", { error });
+    logger.warn("a sandbox, or what was made for it, could not be removed", { error });
   }
 }

@@ -167,8 +167,9 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
     installer: new PackageInstaller({
       workspace: workspace.path,
       stateDir: workspaceState,
-      runInstaller: async (args, { seesWorkspace, ...task }) => {
-        const installer = { module: "installer", args, seesWorkspace };
+      openScratch: () => engine.openScratch(toSpec(NOTHING_SHIELDED)),
+      runInstaller: async (args, { seesWorkspace, storage, ...task }) => {
+        const installer = { module: "installer", args, seesWorkspace, storage };
         if (!seesWorkspace) return await engine.runTask({ ...toSpec(NOTHING_SHIELDED), ...installer }, task);
         using shields = await ShieldWatcher.open(rules, logger);
         const breached = new AbortController();
@@ -176,7 +177,7 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
         const signal = AbortSignal.any([task.signal, breached.signal]);
         return await engine.runTask({ ...toSpec(shields.shielded), ...installer }, { ...task, signal });
       },
-      openEgress: (target) => egress.openInstaller(target),
+      openEgress: (host, indexes) => egress.openInstaller(host, indexes),
       admitsPrivate: (host, port) => egress.admitsPrivate(host, port),
       indexCount: egress.indexCount,
       builds: options.packages.builds,

@@ -9,6 +9,7 @@ import type {
   SandboxEngine,
   SandboxExit,
   SandboxSpec,
+  Scratch,
   TaskOptions,
   TaskResult,
   TaskSpec,
@@ -50,6 +51,10 @@ export class FakeEngine implements SandboxEngine {
     const sandbox = new FakeSandbox(spec, options, this.#options.onGatewayStream ?? serveEvents());
     this.sandboxes.push(sandbox);
     return sandbox;
+  }
+
+  openScratch(): Promise<Scratch> {
+    return Promise.resolve({ name: "scratch", [Symbol.asyncDispose]: () => Promise.resolve() });
   }
 
   async runTask(spec: TaskSpec, options: TaskOptions): Promise<TaskResult> {

@@ -27,7 +27,7 @@ from ipybox_sandbox import process, seccomp
 from ipybox_sandbox.addresses import connect
 from ipybox_sandbox.disk_floor import DiskFloor
 from ipybox_sandbox.mount_check import find_foreign_mount, is_elsewhere
-from ipybox_sandbox.paths import STAGING_PREFIX, Paths
+from ipybox_sandbox.paths import BUILD_NAME, STAGING_PREFIX, Paths
 from ipybox_sandbox.process_tree import kill_descendants, reap
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ def _serve(paths: Paths) -> int:
         if order["mode"] == "session":
             return _watch(control, _start_session(paths, order))
         if order["mode"] == "task":
-            return _run_task(control, paths, order["module"], [*paths.to_arguments(), *order["args"]])
+            arguments = [*paths.to_arguments(), *order["args"]]
+            return _run_task(control, paths, order["module"], arguments, writes=order["writes"])
         raise OSError(f"unknown mode: {order['mode']!r}")
 
 
@@ -189,9 +190,13 @@ def _watch(control: socket.socket, helpers: dict[str, subprocess.Popen[bytes]]) 
                 return 0
 
 
-def _run_task(control: socket.socket, paths: Paths, module: str, args: Sequence[str]) -> int:
+def _run_task(control: socket.socket, paths: Paths, module: str, args: Sequence[str], *, writes: str) -> int:
     if not re.fullmatch(r"[a-z_]+(\.[a-z_]+)*", module):
         raise OSError(f"not a module name: {module!r}")
+    if writes == "scratch":
+        # What is left there is for another task, and goes with the scratch.
+        _attend_task(control, DiskFloor(paths.scratch), module, [f"--staging={Path(paths.scratch, BUILD_NAME)}", *args])
+        return 0
     # Other sandboxes may be at work in the same volume.
     staging = Path(paths.packages, f"{STAGING_PREFIX}{secrets.token_hex(8)}")
     try:

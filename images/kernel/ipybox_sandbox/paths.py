@@ -13,6 +13,9 @@ FONT_CACHE = os.path.join(os.path.dirname(sys.prefix), "matplotlib")
 STAGING_PREFIX = ".staging-"
 """Of what is under way in the package volume: init names and removes it; what it could not, the next install does."""
 
+BUILD_NAME = "build"
+"""Of what a build makes in its scratch, where another task finds it; all of it goes with the scratch."""
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -24,6 +27,8 @@ class Paths:
     """Connection files and ipc sockets of kernels, and what the host trusts."""
     packages: str = "/opt/ipybox/packages"
     """The workspace's package volume; `current` in it links to the newest generation."""
+    scratch: str = "/opt/ipybox/scratch"
+    """A task's own, where packages are built; empty in other sandboxes."""
     services: str = ""
     """Addresses of gateway, tools and egress, joined by commas, where they are not sockets in `run`."""
 

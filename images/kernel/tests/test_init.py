@@ -130,6 +130,14 @@ def test_whatever_ends_a_task_what_it_started_and_left_is_removed(task: Task, tm
     assert _children(os.getpid()) == []
 
 
+def test_what_a_task_leaves_in_its_scratch_stays_there_for_another(task: Task, tmp_path: Path) -> None:
+    task.paths = Paths(packages="/nowhere", scratch=str(tmp_path))
+    task.writes = "scratch"
+    (last,) = task.run("import os, sys; os.mkdir(sys.argv[1])")
+    assert last == {"event": "exit", "code": 0}
+    assert [path.name for path in tmp_path.iterdir()] == ["build"]
+
+
 def test_a_task_that_fills_the_disk_is_ended_with_what_it_started_and_left(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,7 +163,7 @@ def test_the_floor_is_crossed_by_what_becomes_less_below_it(monkeypatch: pytest.
 
 def test_a_task_is_a_module_of_the_package(task: Task) -> None:
     with pytest.raises(OSError, match="not a module name"):
-        init._run_task(task.control, Paths(), "../x", [])
+        init._run_task(task.control, Paths(), "../x", [], writes="packages")
 
 
 def test_without_a_host_init_says_so_and_ends(tmp_path: Path) -> None:
@@ -175,10 +183,11 @@ class Task:
     def __init__(self) -> None:
         self.host, self.control = socket.socketpair()
         self.paths = Paths(packages="/nowhere")
+        self.writes = "packages"
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def run(self, code: str) -> list[dict[str, Any]]:
-        assert init._run_task(self.control, self.paths, "task", [code]) == 0
+        assert init._run_task(self.control, self.paths, "task", [code], writes=self.writes) == 0
         self.control.close()
         with self.host.makefile() as lines:
             return [json.loads(line) for line in lines]

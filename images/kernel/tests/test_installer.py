@@ -7,22 +7,25 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
 
 import pytest
 
+from ipybox_sandbox.installer import delivery
 from ipybox_sandbox.installer.generations import current_generation, in_generation, new_generation
-from ipybox_sandbox.installer.install import install
-from ipybox_sandbox.installer.task import InstallError, Paths, Request
-from ipybox_sandbox.installer.view import distribution_stamps
+from ipybox_sandbox.installer.install import run
+from ipybox_sandbox.installer.task import BuildNeededError, InstallError, Paths, Request, Step
+from ipybox_sandbox.installer.view import distributions
 
 
 class Index:
@@ -114,13 +117,40 @@ def paths(tmp_path: Path) -> Paths:
     volume = tmp_path / "volume"
     volume.mkdir()
     return Paths(
-        volume=volume, staging=volume / ".staging-x", egress_address=str(tmp_path / "egress.sock"), image_site=image
+        volume=volume,
+        staging=volume / ".staging-x",
+        delivery=tmp_path / "scratch" / "build" / "view",
+        egress_address=str(tmp_path / "egress.sock"),
+        image_site=image,
     )
 
 
-def request(requirement: str, *, local: bool = False) -> Request:
+def install(request: Request, paths: Paths) -> None:
+    """Install as the host does where nothing has to be built."""
+    run(request, paths)
+
+
+def build_and_commit(requirement: str, paths: Paths, *, local: bool = False) -> None:
+    """Install as the host does where something has to be built; the first step can't write the volume."""
+    build(requirement, paths, local=local)
+    run(request(requirement, local=local, step="commit"), paths)
+
+
+def build(requirement: str, paths: Paths, *, local: bool = False) -> None:
+    """Take the first of these steps."""
+    scratch = paths.delivery.parent
+    scratch.parent.mkdir(exist_ok=True)
+    shutil.rmtree(scratch, ignore_errors=True)
+    before = snapshot(paths.volume)
+    try:
+        run(request(requirement, local=local, step="build"), replace(paths, staging=scratch))
+    finally:
+        assert snapshot(paths.volume) == before
+
+
+def request(requirement: str, *, local: bool = False, step: Step = "wheels", builds: bool = True) -> Request:
     """Ask for something as the host does."""
-    return Request(requirement=requirement, local=local, indexes=1, hosts=False, builds=True)
+    return Request(step=step, requirement=requirement, local=local, indexes=1, hosts=False, builds=builds)
 
 
 def snapshot(volume: Path) -> dict[str, str]:
@@ -255,7 +285,9 @@ def test_a_directory_that_can_not_be_written_is_built(index: Index, paths: Paths
         f"    pathlib.Path(directory, {wheel!r}).write_bytes({content!r})\n"
         f"    return {wheel!r}\n"
     )
-    install(request(str(source), local=True), paths)
+    with pytest.raises(BuildNeededError):
+        install(request(str(source), local=True), paths)
+    build_and_commit(str(source), paths, local=True)
     assert (paths.volume / "current" / "local_thing.py").exists()
     assert sorted(path.name for path in source.iterdir()) == ["backend.py", "pyproject.toml"]
 
@@ -273,7 +305,96 @@ def test_a_build_that_fails_changes_nothing(index: Index, paths: Paths, tmp_path
             archive.addfile(entry, io.BytesIO(text.encode()))
     index.files["broken-1.0.tar.gz"] = buffer.getvalue()
     with pytest.raises(InstallError):
-        install(request("broken"), paths)
+        build_and_commit("broken", paths)
+    assert snapshot(paths.volume) == {}
+
+
+def test_where_nothing_may_be_built_that_is_the_error(
+    index: Index, paths: Paths, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "pyproject.toml").write_text("[project]\nname = 'project'\nversion = '1'\n")
+    with pytest.raises(InstallError):
+        install(request(str(tmp_path / "project"), local=True, builds=False), paths)
+    assert "is disabled" in capsys.readouterr().out
+
+
+def test_an_upgrade_that_is_built_replaces_what_is_there(index: Index, paths: Paths, tmp_path: Path) -> None:
+    """The build sees the metadata of the current generation, and changes nothing of it."""
+    index.add_wheel("alpha", "1.0", {"alpha/__init__.py": "one\n", "alpha/old.py": ""})
+    index.add_wheel("keep", "1.0", {"keep.py": ""})
+    install(request("alpha"), paths)
+    install(request("keep"), paths)
+    wheel = tmp_path / index.add_wheel("alpha", "2.0", {"alpha/__init__.py": "two\n"}, ("keep",))
+    wheel.write_bytes(index.files.pop(wheel.name))
+    build_and_commit(str(wheel), paths, local=True)
+    current = paths.volume / "current"
+    assert (current / "alpha" / "__init__.py").read_text() == "two\n"
+    assert not (current / "alpha" / "old.py").exists()
+    assert set(distributions(current)) == {"alpha", "keep"}
+    build_and_commit("alpha", paths)
+    assert str(current.readlink()) == "gen-3"
+
+
+def delivered(paths: Paths, tmp_path: Path, index: Index) -> Path:
+    """Let the package alpha be built, and return the directory of modules that its build has left."""
+    wheel = tmp_path / index.add_wheel("alpha", "1.0", {"alpha.py": ""})
+    wheel.write_bytes(index.files.pop(wheel.name))
+    build(str(wheel), paths, local=True)
+    (site,) = paths.delivery.glob("lib/python*/site-packages")
+    return site
+
+
+def test_of_what_a_build_left_only_plain_files_are_taken(index: Index, paths: Paths, tmp_path: Path) -> None:
+    site = delivered(paths, tmp_path, index)
+    os.mkfifo(site / "fifo.py")
+    (site / "link.py").symlink_to("/etc/passwd")
+    (site / "directory").symlink_to("/etc")
+    (site / "sitecustomize.py").write_text("")
+    (site / "program").write_text("")
+    (site / "program").chmod(0o6777)
+    (paths.delivery / "evil.pth").write_text("import os")
+    (paths.delivery / "frozen").mkdir()
+    (paths.delivery / "frozen" / "__init__.py").write_text("")
+    run(request("alpha", step="commit"), paths)
+    names = {path.name for path in (paths.volume / "current").iterdir()}
+    assert names == {"alpha.py", "alpha-1.0.dist-info", "__pycache__", "program"}
+    assert (paths.volume / "current" / "program").stat().st_mode & 0o7777 == 0o755
+
+
+def test_what_a_build_left_can_not_take_the_place_of_the_image_s(index: Index, paths: Paths, tmp_path: Path) -> None:
+    site = delivered(paths, tmp_path, index)
+    metadata = site / "frozen-1.0.dist-info" / "METADATA"
+    metadata.unlink()
+    metadata.write_text("Metadata-Version: 2.1\nName: frozen\nVersion: 1.0\n")
+    with pytest.raises(InstallError, match=r"frozen 1\.0.*build --requirements"):
+        run(request("alpha", step="commit"), paths)
+    assert snapshot(paths.volume) == {}
+
+
+LOCKED = [] if os.geteuid() == 0 else ["locked"]  # nothing is to root
+
+
+@pytest.mark.parametrize("kind", ["deep", "many", *LOCKED, "nothing", "a file", "a link"])
+def test_what_a_build_left_can_be_too_much_or_nothing(
+    index: Index, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    site = delivered(paths, tmp_path, index)
+    match kind:
+        case "deep":
+            os.makedirs(site / "/".join(["d"] * 100))
+        case "many":
+            monkeypatch.setattr(delivery, "MAX_ENTRIES", 3)
+        case "locked":
+            (site / "alpha.py").chmod(0)
+        case _:
+            shutil.rmtree(paths.delivery)
+            if kind == "a file":
+                paths.delivery.write_text("")
+            elif kind == "a link":
+                paths.delivery.symlink_to("/etc")
+    with pytest.raises(InstallError, match=r"The build left more than|could not be read"):
+        run(request("alpha", step="commit"), paths)
     assert snapshot(paths.volume) == {}
 
 
@@ -328,4 +449,4 @@ def test_a_link_that_names_no_generation_is_none(tmp_path: Path) -> None:
     (tmp_path / "current").symlink_to("/etc")
     assert current_generation(tmp_path) is None
     assert new_generation(tmp_path, None).name == "gen-1"
-    assert distribution_stamps(tmp_path / "gen-1") == {}
+    assert distributions(tmp_path / "gen-1") == {}

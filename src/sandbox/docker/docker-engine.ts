@@ -14,6 +14,7 @@ import type {
   PrepareOptions,
   Sandbox,
   SandboxSpec,
+  Scratch,
   TaskOptions,
   TaskResult,
   TaskSpec,
@@ -31,7 +32,7 @@ import { EngineNote } from "./engine-note.ts";
 import { listSandboxes, pruneEngine, removeOrphans } from "./inventory.ts";
 import type { SandboxLimits } from "./isolation.ts";
 import { ensureKernelImage, type KernelImageOptions, kernelImageTag, userLabel } from "./kernel-image.ts";
-import { LABEL, packageVolume } from "./labels.ts";
+import { LABEL, newScratchVolume, packageVolume } from "./labels.ts";
 import { LinkChoice, type LinkName } from "./link-choice.ts";
 import { findOwnMounts } from "./own-container.ts";
 import { startSandbox } from "./start-sandbox.ts";
@@ -98,6 +99,15 @@ export class DockerEngine implements AdministeredEngine {
 
   launch(spec: SandboxSpec, options: LaunchOptions): Promise<Sandbox> {
     return this.#places.launch(spec, (inside) => this.#launcher.launch(spec, options, inside));
+  }
+
+  openScratch({ sessionId }: SandboxSpec): Promise<Scratch> {
+    return this.#launcher.openScratch(async () => {
+      const name = newScratchVolume(sessionId);
+      const labels = { [LABEL.owner]: formatIdentity(this.#self) };
+      await this.#client.ask(this.#client.api.createVolume({ Name: name, Labels: labels }));
+      return { name, [Symbol.asyncDispose]: () => this.#client.find(this.#client.api.removeVolume(name)) };
+    });
   }
 
   async runTask(spec: TaskSpec, options: TaskOptions): Promise<TaskResult> {

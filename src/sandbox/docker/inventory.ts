@@ -125,6 +125,7 @@ async function removeImages(
   return removed;
 }
 
+/** Copies of workspaces, and scratches. */
 async function removeWorkVolumes(client: DockerClient, options: Pick<PruneOptions, "all">): Promise<string[]> {
   const volumes = await client.ask(client.api.listVolumes({ filters: { label: [LABEL.owner] } }));
   const unneeded = volumes.filter((volume) => options.all || ownerOf(volume).state === "dead");

@@ -1,5 +1,5 @@
 import type { ContainerCreateOptions, DeviceRequest, MountSettings } from "dockerode";
-import type { ExtraMount, SandboxWorkspace } from "../engine.ts";
+import type { ExtraMount, SandboxWorkspace, TaskStorage } from "../engine.ts";
 import { type EngineTraits, inDialect } from "./dialect.ts";
 import { LABEL, type SandboxRole } from "./labels.ts";
 import type { Crossing } from "../link/link.ts";
@@ -35,6 +35,7 @@ export interface ContainerPlan extends EngineWidePlan {
   readonly role: SandboxRole;
   readonly workspace: SandboxWorkspace;
   readonly extraMounts: readonly ExtraMount[];
+  readonly storage?: TaskStorage | undefined;
   readonly crossing: Crossing;
   readonly mounted: MountedWorkspace;
 }

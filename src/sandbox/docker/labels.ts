@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 export const LABEL = {
   /** On containers: the session's id. */
   session: "io.ipybox.session",
-  /** On containers and work volumes: the process that made it, as common/process-identity formats it. */
+  /** On containers, work volumes and scratches: the process that made it, as common/process-identity formats it. */
   owner: "io.ipybox.owner",
   /** On containers and package volumes: the workspace's path on the host. */
   workspace: "io.ipybox.workspace",
@@ -26,6 +26,11 @@ export function packageVolume(workspaceKey: string): string {
 /** The name of the volume with one sandbox's copy of the workspace. It is unique: a sandbox begins with an empty one. */
 export function newWorkVolume(sessionId: string): string {
   return `ipybox-work-${sessionId}-${randomBytes(4).toString("hex")}`;
+}
+
+/** The name of the volume in which a task builds, and from which the next one takes it over. */
+export function newScratchVolume(sessionId: string): string {
+  return `ipybox-scratch-${sessionId}-${randomBytes(4).toString("hex")}`;
 }
 
 /** The name of the volume with the one file that lies over masked ones. */

@@ -1,6 +1,6 @@
 import { posix } from "node:path";
 import type { MountSettings } from "dockerode";
-import type { ExtraMount, SandboxWorkspace } from "../engine.ts";
+import type { ExtraMount, SandboxWorkspace, TaskStorage } from "../engine.ts";
 import type { ShieldedPlace } from "../link/control-connection.ts";
 import { toBindSource, toSlashForm } from "../windows-paths.ts";
 import { packageVolume, type SandboxRole } from "./labels.ts";
@@ -13,6 +13,7 @@ export const INSIDE = {
   kernels: "/run/ipybox-kernels",
   home: "/home/ipybox",
   packages: "/opt/ipybox/packages",
+  scratch: "/opt/ipybox/scratch",
 } as const;
 
 /** A workspace at or below one of these would hide what the image needs. */
@@ -30,6 +31,8 @@ export interface MountPlan {
   readonly role: SandboxRole;
   readonly workspace: SandboxWorkspace;
   readonly extra: readonly ExtraMount[];
+  /** Of a task. */
+  readonly storage?: TaskStorage | undefined;
   /** User inside; decides whether the image's /root can be passed through. */
   readonly uid: number;
   readonly crossing: Crossing;
@@ -51,14 +54,17 @@ export function workspacePathInside(hostPath: string, uid: number): string {
 
 /**
  * Every mount of a container but its tmpfs. An installer sees the workspace and all else read-only, or nothing of it,
- * and writes the packages; a session the other way round. The engine orders mounts by depth, so what is listed last lies on top only
- * where it is deeper.
+ * and writes the packages or a scratch; a session the other way round. The engine orders mounts by depth, so what is
+ * listed last lies on top only where it is deeper.
  */
 export function toMounts(plan: MountPlan): MountSettings[] {
   return [
     ...toWorkspaceMounts(plan),
     ...(plan.crossing.type === "socket" ? [bind(plan.crossing.runDirectory, INSIDE.run, true)] : []),
-    volume(packageVolume(plan.workspace.key), INSIDE.packages, plan.role !== "installer"),
+    volume(packageVolume(plan.workspace.key), INSIDE.packages, plan.storage?.writes !== "packages"),
+    ...(plan.storage?.scratch
+      ? [volume(plan.storage.scratch.name, INSIDE.scratch, plan.storage.writes !== "scratch")]
+      : []),
   ];
 }
 

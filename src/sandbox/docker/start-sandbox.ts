@@ -53,6 +53,7 @@ export function startSandbox(plan: SandboxPlan, options: StartOptions): Promise<
       role: plan.role,
       workspace: spec.workspace,
       extraMounts: spec.mounts,
+      storage: plan.storage,
       crossing,
     });
     const starting = startContainer(client, create, { signal, log, carry, logger });

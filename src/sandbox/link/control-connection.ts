@@ -16,7 +16,13 @@ export type SandboxMission = (
       readonly identity?: WorkspaceIdentity;
       readonly egress?: { readonly caBundle: string };
     }
-  | { readonly mode: "task"; readonly module: string; readonly args: readonly string[] }
+  | {
+      readonly mode: "task";
+      readonly module: string;
+      readonly args: readonly string[];
+      /** Where it works, and where its free disk is watched. */
+      readonly writes: "packages" | "scratch";
+    }
 ) & { readonly shields: readonly ShieldedPlace[] };
 
 /** Of a directory: the boot of its Linux kernel (empty under another system), and its device and inode. */

@@ -4,6 +4,7 @@ import { basename, join } from "node:path";
 import { livenessOf } from "../../common/process-identity.ts";
 import type { PruneReport, SandboxListing } from "../engine-admin.ts";
 import type { SandboxRecords } from "./sandbox-records.ts";
+import { removeScratches } from "./scratches.ts";
 
 /** Beside the volume with a workspace's packages, where no sandbox writes: the path of the workspace. */
 const WORKSPACE_FILE = "workspace";
@@ -44,6 +45,7 @@ export interface PruneOptions {
 /** Removes orphans, environments that are neither current nor in use, and packages of workspaces that are gone. */
 export async function prune(records: SandboxRecords, options: PruneOptions): Promise<PruneReport> {
   const sandboxes = options.all ? await records.remove(await records.list()) : await removeOrphans(records);
+  await removeScratches(options.dataDir, options);
   const inUse = new Set((await records.list()).map(({ environment }) => basename(environment)));
   const environments = await entriesOf(join(options.dataDir, "environments"));
   const images = environments.filter((path) => path !== options.current && !inUse.has(basename(path)));

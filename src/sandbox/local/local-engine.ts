@@ -17,6 +17,7 @@ import type {
   PrepareOptions,
   Sandbox,
   SandboxSpec,
+  Scratch,
   TaskOptions,
   TaskResult,
   TaskSpec,
@@ -37,6 +38,7 @@ import {
   type PythonEnvironment,
 } from "./python-environment.ts";
 import { SandboxRecords } from "./sandbox-records.ts";
+import { makeScratch, removeScratches } from "./scratches.ts";
 import { startSandbox } from "./start-sandbox.ts";
 import { sweepAfterDeath } from "./sweep-after-death.ts";
 
@@ -71,7 +73,7 @@ export class LocalEngine implements AdministeredEngine {
     this.#options = options;
     this.#user = options.user ?? { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
     this.#installer = options.installer ?? this.#user;
-    this.#runRoot = new RunRoot(options.runtimeDir ?? shortTemporaryDirectory(), sweepAfterDeath(options.stateDir));
+    this.#runRoot = new RunRoot(options.runtimeDir ?? shortTemporaryDirectory(), sweepAfterDeath(options));
     this.#records = new SandboxRecords(options.stateDir);
     this.#environment = new SharedPreparation((prepare) => this.#makeEnvironment(prepare));
     this.#launcher = new Launcher({ start: (plan, signal) => this.#start(plan, signal), logger: options.logger });
@@ -91,12 +93,17 @@ export class LocalEngine implements AdministeredEngine {
     return this.#launcher.launch(spec, { ...options, egress }, insideOf(spec));
   }
 
+  openScratch(): Promise<Scratch> {
+    return this.#launcher.openScratch(() => makeScratch(this.#options.dataDir, this.#installer));
+  }
+
   runTask(spec: TaskSpec, options: TaskOptions): Promise<TaskResult> {
     return this.#launcher.runTask(spec, options, insideOf(spec));
   }
 
   async reapOrphans(): Promise<number> {
     const removed = await removeOrphans(this.#records);
+    await removeScratches(this.#options.dataDir, { all: false });
     if (removed.length > 0) this.#options.logger.info("removed sandboxes whose owner is dead", { sandboxes: removed });
     return removed.length;
   }

@@ -43,6 +43,7 @@ export function startSandbox(plan: SandboxPlan, options: StartOptions): Promise<
       ...[environment.python, "-I", "-m", "ipybox_sandbox.init"],
       link.crossing.type === "socket" ? `--run=${runDirectory}` : "--relay=loopback",
       ...[`--kernels=${places.kernels}`, `--packages=${packages}`],
+      ...(plan.storage?.scratch ? [`--scratch=${plan.storage.scratch.name}`] : []),
       ...(noInet && plan.role === "session" ? ["--no-inet"] : []),
     ];
     const confined = await confinement.confine(command, viewOf(plan, { places, outside: runDirectory }, options));
@@ -91,21 +92,23 @@ export function startSandbox(plan: SandboxPlan, options: StartOptions): Promise<
   });
 }
 
-/** What a sandbox has to do with: a session the workspace, an installer the packages. */
+/** What a sandbox has to do with: a session the workspace, an installer the packages or a scratch. */
 function viewOf(
-  { role, spec }: SandboxPlan,
+  { role, spec, storage }: SandboxPlan,
   { places, outside }: { places: Places; outside: string },
   options: StartOptions,
 ): View {
   const { workspace, mounts } = spec;
   const writable = mounts.filter(({ readOnly }) => !readOnly).map(({ source }) => source);
+  const scratches = storage?.scratch ? [storage.scratch.name] : [];
+  const stores = storage === undefined ? [] : storage.writes === "packages" ? [options.packages] : scratches;
   return {
     directory: places.directory,
     outside,
-    writable: [places.directory, ...(role === "session" ? [workspace.path, ...writable] : [options.packages])],
+    writable: [places.directory, ...(role === "session" ? [workspace.path, ...writable] : stores)],
     readOnly: role === "session" ? workspace.protected : [],
     hidden: [...workspace.masked, options.stateDir, dirname(places.directory)],
-    visible: [options.environment.directory, options.packages],
+    visible: [options.environment.directory, options.packages, ...scratches],
   };
 }
 

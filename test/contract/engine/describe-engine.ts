@@ -138,7 +138,13 @@ export function describeEngine(name: string, makeEngine: () => Promise<EngineUnd
     it("runs a task to its end and reports its output and exit code", async () => {
       const output: string[] = [];
       const result = await engine.runTask(
-        { ...(await newSpec()), module: "no_such_module", args: ["x"], seesWorkspace: true },
+        {
+          ...(await newSpec()),
+          module: "no_such_module",
+          args: ["x"],
+          seesWorkspace: true,
+          storage: { writes: "packages" },
+        },
         { signal, onOutput: (chunk) => output.push(chunk), onEgressConnection: (stream) => stream.destroy() },
       );
       expect(result.code).not.toBe(0);
@@ -148,7 +154,13 @@ export function describeEngine(name: string, makeEngine: () => Promise<EngineUnd
     it("refuses a task whose signal is aborted already", async () => {
       const reason = new Error("changed my mind");
       const task = engine.runTask(
-        { ...(await newSpec()), module: "no_such_module", args: [], seesWorkspace: false },
+        {
+          ...(await newSpec()),
+          module: "no_such_module",
+          args: [],
+          seesWorkspace: false,
+          storage: { writes: "packages" },
+        },
         { signal: AbortSignal.abort(reason), onOutput: () => undefined, onEgressConnection: (s) => s.destroy() },
       );
       await expect(task).rejects.toBe(reason);

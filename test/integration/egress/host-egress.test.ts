@@ -43,7 +43,7 @@ async function open(): Promise<(path: string) => Promise<{ status: number; body:
       logger: silentLogger,
     }),
   );
-  const egress = releases.use(host.openInstaller());
+  const egress = releases.use(host.openInstaller(undefined, { marksSourceOnly: false }));
   const path = join(stateDir, "egress.sock");
   const server = createServer((stream) => egress.accept(stream));
   await new Promise<void>((resolve) => server.listen(path, resolve));

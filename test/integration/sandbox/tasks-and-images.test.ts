@@ -43,7 +43,7 @@ describe("a task", () => {
     const spec = await subject.newSpec({ workspace: { ...workspace, masked: [secret] } });
     const output: string[] = [];
     const result = await subject.engine.runTask(
-      { ...spec, module: "probe", args: ["a", "b c"], seesWorkspace },
+      { ...spec, module: "probe", args: ["a", "b c"], seesWorkspace, storage: { writes: "packages" } },
       {
         signal,
         onOutput: (text) => output.push(text),

@@ -60,7 +60,7 @@ describe("egress", () => {
     return await listen(createServer(listener));
   };
 
-  const openIndex = (indexUrl: string, isDiskLow = false): EgressServer => {
+  const openIndex = (indexUrl: string, { isDiskLow = false, marksSourceOnly = false } = {}): EgressServer => {
     const http = new HostHttp({ env: {}, caBundlePaths: [], maxSilenceMs: 60_000, maxConnections: 16 });
     closing.push(() => http[Symbol.asyncDispose]());
     return new EgressServer({
@@ -72,6 +72,7 @@ describe("egress", () => {
           maxBytes: 1e9,
           isDiskLow: () => Promise.resolve(isDiskLow),
         }),
+        marksSourceOnly,
         netrc: () => undefined,
         logger: silentLogger,
       }),
@@ -161,7 +162,7 @@ describe("egress", () => {
       ["0".repeat(64), false],
     ] as const) {
       const port = await startIndex(hash);
-      const open = await dial(openIndex(`http://ann:secret@127.0.0.1:${port}/simple/`, true));
+      const open = await dial(openIndex(`http://ann:secret@127.0.0.1:${port}/simple/`, { isDiskLow: true }));
       const file = get(open, fileAddress((await get(open, "/index/0/simple/a-b/")).body));
       if (arrives) expect((await file).body.equals(WHEEL)).toBe(true);
       else await expect(file).rejects.toThrow();

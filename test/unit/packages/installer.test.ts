@@ -3,8 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { Deferred } from "../../../src/common/lifecycle.ts";
+import { messageOf } from "../../../src/common/errors.ts";
 import { silentLogger } from "../../../src/common/logger.ts";
-import { PackageInstaller, type RunInstaller } from "../../../src/packages/installer.ts";
+import type { InstallerStorage, RunInstaller } from "../../../src/packages/installation.ts";
+import { PackageInstaller } from "../../../src/packages/installer.ts";
 
 const quiet = { onProgress: () => undefined, origin: "user" as const };
 
@@ -16,17 +18,25 @@ describe("the package installer", () => {
   afterEach(() => rm(stateDir, { recursive: true }));
 
   const hosts: unknown[] = [];
-  const installer = (runInstaller: RunInstaller) =>
+  const scratches: string[] = [];
+  const installer = (runInstaller: RunInstaller, { builds = true } = {}) =>
     new PackageInstaller({
       workspace: "/ws",
       stateDir,
       runInstaller,
+      openScratch: () => {
+        scratches.push("made");
+        return Promise.resolve({
+          name: "scratch",
+          [Symbol.asyncDispose]: () => Promise.resolve(void scratches.push("removed")),
+        });
+      },
       openEgress: (host) => {
         hosts.push(host);
         return { accept: () => undefined, [Symbol.asyncDispose]: () => Promise.resolve() };
       },
       indexCount: 2,
-      builds: true,
+      builds,
       admitsPrivate: () => false,
       logger: silentLogger,
     });
@@ -36,6 +46,7 @@ describe("the package installer", () => {
     const seen: string[] = [];
     const packages = installer((args, { onOutput }) => {
       expect(JSON.parse(args[0] ?? "")).toEqual({
+        step: "wheels",
         requirement: "numpy>=2",
         local: false,
         indexes: 2,
@@ -100,7 +111,66 @@ describe("the package installer", () => {
     const packages = installer(() => Promise.resolve({ code: 0, outOfMemory: false }));
     await packages.install("git+https://example.org/a", { ...quiet, signal });
     await packages.install("numpy", { ...quiet, signal });
-    expect(hosts).toEqual([{ host: "example.org", port: 443 }, undefined]);
+    // The first is built, and what was built is installed by one that reaches no host.
+    expect(hosts).toEqual([{ host: "example.org", port: 443 }, undefined, undefined]);
+  });
+
+  describe("where something has to be built", () => {
+    /** What each step could write and see, in order. */
+    const steps = async (requirement: string, codes: readonly number[], options = {}) => {
+      scratches.splice(0);
+      const taken: string[] = [];
+      const run: RunInstaller = (args, { storage, seesWorkspace, onOutput }) => {
+        const { step } = JSON.parse(args[0] ?? "") as { step: string };
+        taken.push(`${step}: ${describeStorage(storage)}${seesWorkspace ? ", workspace" : ""}`);
+        onOutput(`${step}\n`);
+        return Promise.resolve({ code: codes[taken.length - 1], outOfMemory: false });
+      };
+      const outcome = await installer(run, options)
+        .install(requirement, { ...quiet, signal })
+        .catch((error: unknown) => messageOf(error));
+      return { taken, outcome, scratches: [...scratches] };
+    };
+    const BUILD = ["build: writes scratch", "commit: writes packages, reads scratch"];
+
+    it("builds where the packages can't be written, after nothing was found to do without", async () => {
+      expect(await steps("docopt", [3, 0, 0])).toEqual({
+        taken: ["wheels: writes packages", ...BUILD],
+        outcome: "wheels\nbuild\ncommit",
+        scratches: ["made", "removed"],
+      });
+    });
+
+    it("commits nothing of a build that failed", async () => {
+      expect(await steps("docopt", [3, 1])).toEqual({
+        taken: ["wheels: writes packages", "build: writes scratch"],
+        outcome: "wheels\nbuild",
+        scratches: ["made", "removed"],
+      });
+    });
+
+    it.for([
+      ["git+https://example.org/a", BUILD],
+      ["https://example.org/a-1.tar.gz", BUILD],
+      ["a @ https://example.org/a-1.zip", BUILD],
+      ["./a", ["build: writes scratch, workspace", "commit: writes packages, reads scratch"]],
+      ["./a-1.tar.gz", ["build: writes scratch, workspace", "commit: writes packages, reads scratch"]],
+    ] as const)("begins with that for %s", async ([requirement, expected]) => {
+      expect((await steps(requirement, [0, 0])).taken).toEqual(expected);
+    });
+
+    it.for([
+      "a",
+      "https://example.org/a-1-py3-none-any.whl",
+      "a[x] @ https://example.org/a-1-py3-none-any.whl#sha256=00",
+    ])("takes one step for %s", async (requirement) => {
+      expect(await steps(requirement, [0])).toMatchObject({ taken: ["wheels: writes packages"], scratches: [] });
+    });
+
+    it("builds nothing where it may not", async () => {
+      const { taken } = await steps("git+https://example.org/a", [1], { builds: false });
+      expect(taken).toEqual(["wheels: writes packages"]);
+    });
   });
 
   it("refuses a URL that code in a cell chose, unless its host is admitted", async () => {
@@ -194,3 +264,7 @@ describe("the package installer", () => {
     await other.install("c", { ...quiet, signal });
   });
 });
+
+function describeStorage({ writes, scratch }: InstallerStorage): string {
+  return `writes ${writes}${writes === "packages" && scratch ? ", reads scratch" : ""}`;
+}

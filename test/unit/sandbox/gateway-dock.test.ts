@@ -59,7 +59,7 @@ describe("the control connection", () => {
   });
 
   it("brings log lines, output, however it is cut, and the exit code", async () => {
-    const mission = { mode: "task", module: "installer", args: ["x"], shields: [] } as const;
+    const mission = { mode: "task", module: "installer", args: ["x"], writes: "packages", shields: [] } as const;
     const { dock, dial, log, output } = makeDock({ mission });
     const init = dial(initLine);
     const control = await dock.control;
@@ -177,7 +177,7 @@ describe("a connection to the gateway socket", () => {
   });
 
   it("can't become a gateway stream in a task", async () => {
-    const { dial } = makeDock({ mission: { mode: "task", module: "m", args: [], shields: [] } });
+    const { dial } = makeDock({ mission: { mode: "task", module: "m", args: [], writes: "packages", shields: [] } });
     await closed(dial(gatewayLine("")));
   });
 

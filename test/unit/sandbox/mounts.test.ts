@@ -181,8 +181,23 @@ describe("mounts", () => {
 
   it("let an installer write the packages and nothing else", () => {
     const extra = [{ source: "/data", target: "/data", readOnly: false }];
-    expect(summary({ role: "installer", extra }).filter((line) => line.endsWith(" rw"))).toEqual([
+    const storage = { writes: "packages" } as const;
+    expect(summary({ role: "installer", storage, extra }).filter((line) => line.endsWith(" rw"))).toEqual([
       "ipybox-packages-k → /opt/ipybox/packages rw",
+    ]);
+  });
+
+  it("let one that runs foreign code write its scratch instead, which the next one reads", () => {
+    const scratch = { name: "scratch", [Symbol.asyncDispose]: () => Promise.resolve() };
+    const stores = (writes: "packages" | "scratch") =>
+      summary({ role: "installer", storage: { writes, scratch } }).filter((line) => line.includes("/opt/ipybox/"));
+    expect(stores("scratch")).toEqual([
+      "ipybox-packages-k → /opt/ipybox/packages ro",
+      "scratch → /opt/ipybox/scratch rw",
+    ]);
+    expect(stores("packages")).toEqual([
+      "ipybox-packages-k → /opt/ipybox/packages rw",
+      "scratch → /opt/ipybox/scratch ro",
     ]);
   });
 
@@ -225,7 +240,8 @@ describe("a copied workspace", () => {
 it("mounts nothing of the workspace for whom it is none of their business", () => {
   const workspace = { path: "/home/ann/project", key: "k", masked: ["/home/ann/project/.env"], protected: [] };
   const extra = [{ source: "/data", target: "/data", readOnly: true }];
-  expect(summary({ role: "installer", workspace, extra, mounted: { type: "nothing" } })).toEqual([
+  const storage = { writes: "packages" } as const;
+  expect(summary({ role: "installer", storage, workspace, extra, mounted: { type: "nothing" } })).toEqual([
     "/run/user/1000/ipybox/r/s → /run/ipybox ro",
     "ipybox-packages-k → /opt/ipybox/packages rw",
   ]);

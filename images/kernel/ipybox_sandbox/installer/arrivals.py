@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,19 +12,35 @@ from ipybox_sandbox.installer.task import PYTHON_DIRECTORY
 from ipybox_sandbox.installer.view import Installed, View
 
 FILES_WORTH_A_SECOND_WORKER = 100
+OWN_NAMES = ("bin", "lib", "lib64", "include", "pyvenv.cfg")
+"""What a view has itself."""
 CUSTOMIZE_MODULES = ("sitecustomize.py", "usercustomize.py")
 
 
-def clean(site: Path, changed: dict[str, Installed], image_site: Path) -> None:
+def clean(view: View, arrived: dict[str, Installed], image_site: Path) -> None:
     """Remove what would run at interpreter start, and modules that the image has itself."""
-    arrived = {entry.directory for entry in changed.values()}
-    for path in sorted(site.iterdir()):
+    directories = {entry.directory for entry in arrived.values()}
+    for path in sorted(view.site.iterdir()):
         if path.suffix == ".dist-info":
-            if path.name not in arrived:
-                shutil.rmtree(path)
-        elif path.suffix == ".pth" or path.name in CUSTOMIZE_MODULES or shadows_image(path, image_site):
-            print(f"Left out: {path.name}", flush=True)
-            remove(path)
+            if path.name not in directories:
+                remove(path)
+        elif runs_at_start(path) or shadows_image(path, image_site):
+            leave_out(path)
+    # Of the data of packages, which get beside their modules.
+    for path in sorted(view.prefix.iterdir()):
+        if path.name not in OWN_NAMES and (runs_at_start(path) or shadows_image(path, image_site)):
+            leave_out(path)
+
+
+def leave_out(path: Path) -> None:
+    """Remove something that arrived, and say so."""
+    print(f"Left out: {path.name}", flush=True)
+    remove(path)
+
+
+def runs_at_start(path: Path) -> bool:
+    """Whether an interpreter that finds it on its path executes it before anything else."""
+    return path.suffix == ".pth" or path.name in CUSTOMIZE_MODULES
 
 
 def shadows_image(path: Path, image_site: Path) -> bool:
@@ -51,11 +66,10 @@ def merge(view: View, arrived: set[str], generation: Path, volume: Path) -> None
     for path in sorted(view.site.iterdir()):
         if path.suffix != ".dist-info" or path.name in arrived:
             move(path, generation / path.name)
-    own = {"lib", "lib64", "include", "pyvenv.cfg"}
     for path in sorted(view.prefix.iterdir()):
         if path.name == "bin":
             move_scripts(path, generation / "bin", view, volume)
-        elif path.name not in own and not path.name.startswith("."):
+        elif path.name not in OWN_NAMES and not path.name.startswith("."):
             move(path, generation / path.name)
     for path in sorted((view.prefix / "lib").iterdir()):
         if path.name != PYTHON_DIRECTORY:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ipybox_sandbox.installer.files import remove, remove_foreign
 from ipybox_sandbox.installer.task import PYTHON_DIRECTORY
-from ipybox_sandbox.installer.view import distribution_stamps
+from ipybox_sandbox.installer.view import distributions
 from ipybox_sandbox.paths import STAGING_PREFIX
 
 
@@ -43,7 +43,7 @@ def new_generation(staging: Path, current: Path | None) -> Path:
 
 def remove_distribution(generation: Path, name: str) -> None:
     """Remove the files of an earlier version, and directories that become empty."""
-    entry = distribution_stamps(generation).get(name)
+    entry = distributions(generation).get(name)
     if entry is None:
         return
     directory = generation / entry.directory

@@ -6,18 +6,32 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
+
+Step = Literal["wheels", "build", "commit"]
+"""Install from wheels alone; or build into the scratch, which is all that can be written then; or install what such a
+build has left there."""
 
 PYTHON_DIRECTORY = f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+
+MUST_BUILD = 3
+"""Exit code of the step `wheels` where something has no wheel."""
 
 
 class InstallError(Exception):
     """The installation failed for a reason that the user can read."""
 
 
+class BuildNeededError(Exception):
+    """Something has no wheel, and nothing is built in this step."""
+
+
 @dataclass(frozen=True)
 class Request:
     """What the host asks for; it has checked the requirement already."""
 
+    step: Step
     requirement: str
     """As uv takes it: a PEP 508 requirement, or with `local` a path from the workspace, the working directory."""
     local: bool
@@ -27,13 +41,17 @@ class Request:
     hosts: bool
     """The proxy also admits the host of the requirement's URL."""
     builds: bool
-    """Packages may be built from source, which runs code of theirs."""
+    """What has no wheel is built by another step; otherwise it is an error."""
 
     @staticmethod
     def parse(text: str) -> Request:
         """Read the task's argument."""
         value = json.loads(text)
+        step = value["step"]
+        if step not in get_args(Step):
+            raise ValueError(f"not a step: {step!r}")
         return Request(
+            step=step,
             requirement=str(value["requirement"]),
             local=bool(value["local"]),
             indexes=int(value["indexes"]),
@@ -48,7 +66,10 @@ class Paths:
 
     volume: Path
     staging: Path
-    """Where the installation is made, in the volume, so that all of it can be linked and renamed to its place."""
+    """Where the installation is made: in the volume, so that all of it can be linked and renamed to its place, or for a
+    build in the scratch."""
+    delivery: Path
+    """Where a build has left its view; hostile."""
     egress_address: str
     uv: str = field(default_factory=lambda: str(Path(sys.prefix) / "bin" / "uv"))
     image_site: Path = field(

@@ -11,31 +11,38 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from ipybox_sandbox.forwarder import start_forwarder
-from ipybox_sandbox.installer.task import InstallError, Paths, Request
-from ipybox_sandbox.installer.view import Installed, View, distribution_stamps
+from ipybox_sandbox.installer.task import BuildNeededError, InstallError, Paths, Request
+from ipybox_sandbox.installer.view import Installed, View, distributions
 
 SOURCE_IGNORE = shutil.ignore_patterns(".git", ".hg", ".venv", "venv", "node_modules", "__pycache__", ".ipybox")
 CA_LIMIT_BYTES = 16 * 1024 * 1024
+NEEDS_BUILD = re.compile(r"/source-only/|is disabled|--no-build")
+"""The address of what the host's index offers in the place of a wheel that a version has not, and words of uv's."""
 
 
 def run_uv(request: Request, paths: Paths, staging: Path, view: View) -> None:
-    """Let uv install into the view; its words go to stdout as they come."""
+    """Let uv install into the view; its words go to stdout as they come.
+
+    Raises BuildNeededError instead where nothing may be built in this step, but in another.
+    """
+    only_wheels = request.step == "wheels"
     base = f"http://127.0.0.1:{start_forwarder(paths.egress_address)}"
     constraints = staging / "constraints.txt"
-    image = distribution_stamps(paths.image_site)
+    image = distributions(paths.image_site)
     constraints.write_text("".join(f"{entry.name}=={entry.version}\n" for entry in image.values()))
     requirement = stage_source(request.requirement, staging) if request.local else request.requirement
     command = [
         *(paths.uv, "pip", "install", "--python", str(view.prefix / "bin" / "python")),
         *("--no-config", "--no-progress", "--color", "never", "--link-mode", "hardlink"),
         *("--cache-dir", str(staging / "cache"), "--constraints", str(constraints)),
-        *(() if request.builds else ("--no-build",)),
+        *(("--no-build",) if only_wheels else ()),
         *("--default-index", f"{base}/index/0/simple/"),
         *(word for n in range(1, request.indexes) for word in ("--index", f"{base}/index/{n}/simple/")),
         *("--", requirement),
     ]
     environment = uv_environment(base, staging, with_hosts=request.hosts)
     said: list[str] = []
+    complaint: list[str] = []
     with subprocess.Popen(
         command,
         env=environment,
@@ -49,11 +56,20 @@ def run_uv(request: Request, paths: Paths, staging: Path, view: View) -> None:
         for line in process.stdout:
             said.append(line)
             del said[:-2000]
-            if not line.startswith("Using Python "):
-                # Addresses and directories of this container mean nothing to the user.
-                print(line.rstrip("\n").replace(base, "").replace(f"{staging}/", ""), flush=True)
+            if line.startswith("Using Python "):
+                continue
+            # Addresses and directories of this container mean nothing to the user.
+            shown = line.rstrip("\n").replace(base, "").replace(f"{staging}/", "")
+            if only_wheels and (complaint or line.startswith("error")):
+                complaint.append(shown)
+            else:
+                print(shown, flush=True)
     if process.returncode == 0:
         return
+    if only_wheels and request.builds and NEEDS_BUILD.search("".join(said)):
+        raise BuildNeededError
+    if complaint:
+        print("\n".join(complaint), flush=True)
     conflict = image_conflict("".join(said), image)
     raise InstallError(conflict or f"uv ended with code {process.returncode}; nothing was changed.")
 
@@ -124,7 +140,7 @@ def image_conflict_message(entries: list[Installed]) -> str:
 
 def refuse_image_changes(changed: dict[str, Installed], image_site: Path) -> None:
     """A URL requirement may name a distribution of the image even at its own version."""
-    image = distribution_stamps(image_site)
+    image = distributions(image_site)
     clashes = [image[name] for name in changed if name in image]
     if clashes:
         raise InstallError(image_conflict_message(clashes))

@@ -1,9 +1,9 @@
-"""The view: a virtual environment with the metadata of everything installed."""
+"""The view: a virtual environment with the metadata of everything installed, as links; files are what arrived."""
 
 from __future__ import annotations
 
 import re
-import shutil
+import stat
 import venv
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class View:
 def make_view(prefix: Path, image_site: Path, current: Path | None) -> View:
     """Make an environment that has the metadata, and nothing else, of the image's and the current distributions."""
     venv.EnvBuilder(symlinks=True, with_pip=False).create(prefix)
-    view = View(prefix, prefix / "lib" / PYTHON_DIRECTORY / "site-packages")
+    view = view_at(prefix)
     for directory in image_site.glob("*.dist-info"):
         # Links to what uv reads: whole copies of a hundred directories take half a second.
         (view.site / directory.name).mkdir()
@@ -31,36 +31,43 @@ def make_view(prefix: Path, image_site: Path, current: Path | None) -> View:
             (view.site / directory.name / name).symlink_to(directory / name)
     for directory in current.glob("*.dist-info") if current else ():
         if not (view.site / directory.name).exists():
-            shutil.copytree(directory, view.site / directory.name)
+            (view.site / directory.name).mkdir()
+            for path in directory.iterdir():
+                # Not to directories: uv removes through them what it finds in a record.
+                if path.is_file() and not path.is_symlink():
+                    (view.site / directory.name / path.name).symlink_to(path)
     return view
+
+
+def view_at(prefix: Path) -> View:
+    """Return the view that is there."""
+    return View(prefix, prefix / "lib" / PYTHON_DIRECTORY / "site-packages")
 
 
 @dataclass(frozen=True)
 class Installed:
-    """A distribution in a view; two that differ were installed at different times."""
+    """A distribution in a directory of packages."""
 
     name: str
     version: str
     directory: str
-    stamp: tuple[int, int]
 
 
-def distribution_stamps(site: Path) -> dict[str, Installed]:
-    """Map normalized names to what is installed under them."""
+def distributions(site: Path) -> dict[str, Installed]:
+    """Map normalized names to what is installed under them; in a view, what arrived."""
     found = {}
     for directory in sorted(site.glob("*.dist-info")):
         metadata = directory / "METADATA"
         try:
-            # Of the link, in a view: who hard-links the image's file (uv, into another environment) changes that.
-            status = metadata.lstat()
+            if not stat.S_ISREG(metadata.lstat().st_mode):
+                continue
             with metadata.open(encoding="utf-8", errors="replace") as file:
                 headers = read_headers(file)
         except OSError:
             continue
         name, version = headers.get("name"), headers.get("version")
         if name and version:
-            entry = Installed(name, version, directory.name, (status.st_ino, status.st_ctime_ns))
-            found[normalize(name)] = entry
+            found[normalize(name)] = Installed(name, version, directory.name)
     return found
 
 
