@@ -68,18 +68,18 @@ function parseJson(body: string, pageUrl: URL): IndexFile[] {
 }
 
 function parseHtml(body: string, pageUrl: URL): IndexFile[] {
-  const baseHref = attributesOf(/<base\s([^>]*)>/i.exec(body)?.[1] ?? "").get("href");
+  const tags = readTags(body);
+  const baseHref = tags.find(({ name }) => name === "base")?.attributes.get("href");
   const base = resolve(baseHref ?? "", pageUrl) ?? pageUrl;
-  return [...body.matchAll(/<a\s([^>]*(?:"[^"]*"|'[^']*')?[^>]*)>([^<]*)<\/a>/gi)].flatMap((match) => {
-    const attributes = attributesOf(match[1] ?? "");
-    const url = resolve(attributes.get("href") ?? "", base);
+  return tags.flatMap(({ name, attributes, text }) => {
+    const url = name === "a" ? resolve(attributes.get("href") ?? "", base) : undefined;
     if (url === undefined) return [];
     const hashes = toHashes(url.hash.slice(1)) ?? {};
     url.hash = "";
     const metadata = attributes.get("data-core-metadata") ?? attributes.get("data-dist-info-metadata");
     const yanked = attributes.get("data-yanked");
     return {
-      filename: decodeEntities(match[2] ?? "").trim() || (url.pathname.split("/").at(-1) ?? ""),
+      filename: text.trim() || (url.pathname.split("/").at(-1) ?? ""),
       url,
       hashes,
       requiresPython: attributes.get("data-requires-python"),
@@ -91,16 +91,42 @@ function parseHtml(body: string, pageUrl: URL): IndexFile[] {
   });
 }
 
-function attributesOf(text: string): Map<string, string> {
-  const pairs = text.matchAll(/([\w-]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+)))?/g);
-  return new Map(
-    [...pairs].map((match) => [(match[1] ?? "").toLowerCase(), decodeEntities(match[2] ?? match[3] ?? match[4] ?? "")]),
-  );
+interface Tag {
+  readonly name: string;
+  readonly attributes: ReadonlyMap<string, string>;
+  /** Up to the next tag. */
+  readonly text: string;
+}
+
+/** The anchors and the base of a page. What a tag was read to is read by no other, or a long page would take for ever. */
+function readTags(body: string): Tag[] {
+  const tags: Tag[] = [];
+  const begin = /<(a|base)(?=[\s/>])/gi;
+  const attribute = /[\s/]*([^\s"'<>/=]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'<>=]+)))?/y;
+  const end = /[\s/]*>([^<]*)/y;
+  for (let found = begin.exec(body); found !== null; found = begin.exec(body)) {
+    const attributes = new Map<string, string>();
+    let position = begin.lastIndex;
+    const next = (pattern: RegExp) => {
+      pattern.lastIndex = position;
+      const match = pattern.exec(body);
+      position = match === null ? position : pattern.lastIndex;
+      return match;
+    };
+    for (let match = next(attribute); match !== null; match = next(attribute)) {
+      const [, name = "", quoted, apostrophed, bare] = match;
+      attributes.set(name.toLowerCase(), decodeEntities(quoted ?? apostrophed ?? bare ?? ""));
+    }
+    const text = next(end)?.[1];
+    if (text !== undefined) tags.push({ name: (found[1] ?? "").toLowerCase(), attributes, text: decodeEntities(text) });
+    begin.lastIndex = position;
+  }
+  return tags;
 }
 
 function decodeEntities(text: string): string {
   return text.replace(
-    /&(?:#(\d{1,7})|#x([0-9a-f]{1,6})|(\w+));/gi,
+    /&(?:#(\d{1,7})|#x([0-9a-f]{1,6})|(\w{1,32}));/gi,
     (whole, decimal?: string, hex?: string, name?: string) => {
       if (name !== undefined) return ENTITIES[name.toLowerCase()] ?? whole;
       const code = decimal !== undefined ? Number(decimal) : Number.parseInt(hex ?? "", 16);

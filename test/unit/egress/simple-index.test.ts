@@ -53,6 +53,31 @@ describe("a project page", () => {
     expect(files[1]).toMatchObject({ filename: "six-1.0.tar.gz", hashes: {}, yanked: false });
   });
 
+  it("is read with signs in attributes that indexes need not escape", () => {
+    const body = `<a data-requires-python=">=3.9" href="a-1.tar.gz" rel=internal>a-1.tar.gz</a><a href='a-2.tar.gz'/>`;
+    const files = parseProjectPage(body, "text/html", PAGE);
+    expect(files.map(({ filename, requiresPython }) => [filename, requiresPython])).toEqual([
+      ["a-1.tar.gz", ">=3.9"],
+      ["a-2.tar.gz", undefined],
+    ]);
+  });
+
+  it.for([
+    ["anchors without an end", "<a "],
+    ["bases without an end", "<base "],
+    ["quotes without an end", '<a x="'],
+    ["mixed quotes", `<a x="' `],
+    ["quotes and signs", `<a x='="<a'`],
+    ["anchors that are not closed", "<a x>"],
+    ["white space", "  <a =  "],
+    ["one long word", "a"],
+    ["entities without an end", "<a x>&amp"],
+  ] as const)("takes time in proportion to its length: %s", ([, piece]) => {
+    const begun = performance.now();
+    expect(parseProjectPage(`<a ${piece.repeat(2_000_000 / piece.length)}`, "text/html", PAGE)).toEqual([]);
+    expect(performance.now() - begun).toBeLessThan(5000); // it was minutes for a twentieth of it
+  });
+
   it("is rendered as JSON with other addresses, everything else kept", () => {
     const files = parseProjectPage(
       '<a href="/a-1.tar.gz#sha256=ab" data-requires-python="&lt;4">a-1.tar.gz</a>',
