@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chownSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
@@ -62,14 +62,21 @@ class Victim implements Disposable {
     await gone;
   }
 
-  /** Containers, processes with its mark, and run directories. */
+  /** Containers, volumes of its own, processes with its mark, and run directories. */
   async leftovers(): Promise<string[]> {
     const base = join(this.run, "ipybox");
     return [
       ...(await containersOf(this.workspace)).map((container) => `container ${container.Status}`),
+      ...(await this.#volumes()),
       ...processesWith(this.mark),
       ...(existsSync(base) ? readdirSync(base) : []),
     ];
+  }
+
+  async #volumes(): Promise<string[]> {
+    const { Volumes } = await docker.listVolumes({ filters: { label: ["io.ipybox.owner"] } });
+    const isOurs = (owner = "") => owner.split(":")[3] === String(this.server.pid);
+    return Volumes.filter(({ Labels }) => isOurs(Labels["io.ipybox.owner"])).map(({ Name }) => Name);
   }
 
   #write(message: object): void {
@@ -157,6 +164,26 @@ require("node:fs").writeFileSync(process.argv[1], "")`;
             ({ Labels, State }) => Labels["io.ipybox.role"] === "installer" && State === "running",
           );
         await expect.poll(installers, { timeout: 60_000 }).toHaveLength(1);
+      },
+    ],
+    [
+      "in a build",
+      async () => {
+        const source = join(victim.workspace, "lingering");
+        mkdirSync(source);
+        writeFileSync(
+          join(source, "pyproject.toml"),
+          '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+        );
+        writeFileSync(join(source, "backend.py"), "import signal\nsignal.pause()\n");
+        victim.send("tools/call", { name: "install_package", arguments: { package_name: "./lingering" } });
+        const builders = async () =>
+          (await containersOf(victim.workspace)).filter(
+            ({ Mounts, State }) =>
+              State === "running" && Mounts.some(({ Name }) => Name?.startsWith("ipybox-scratch-") === true),
+          );
+        await expect.poll(builders, { timeout: 60_000 }).toHaveLength(1);
+        expect(await victim.leftovers()).toContainEqual(expect.stringMatching(/^ipybox-scratch-/));
       },
     ],
     [
