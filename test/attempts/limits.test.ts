@@ -238,10 +238,14 @@ with open("big", "wb") as file:
     expect(await client.text(`_ = open("small", "wb").write(bytes(1 << 20)); kept`)).toBe("1");
   });
 
-  test("a build, through the volume of packages, whatever it does to the installer", async () => {
+  // What builds is watched on the disk of its scratch likewise: images/kernel/tests/test_init.py.
+  test.for([
+    ["a wheel, by what it unpacks to", "./bomb-1-py3-none-any.whl"],
+    ["a build, by what it leaves to be taken over", "./bomb"],
+  ] as const)("%s", async ([, requirement]) => {
     await using session = await SessionUnderAttack.open({ prepare: makeSmallVolume });
-    await session.client.text(MAKE_BOMB);
-    const result = await session.client.call("install_package", { package_name: "./bomb" });
+    await session.client.text(MAKE_BOMBS);
+    const result = await session.client.call("install_package", { package_name: requirement });
     expect(errorCodeOf(result)).toBe("disk-full");
     expect(textOf(result)).toContain("nothing was changed");
     expect(await session.tries(`os.listdir("/opt/ipybox/packages")`)).toBe("succeeded: []");
@@ -259,22 +263,28 @@ with open("big", "wb") as file:
   }
 });
 
-/** A source tree whose build fills the disk, and stops the one that could stop it. */
-const MAKE_BOMB = String.raw`
-import os
+/** A wheel of 2 GB of nothing, and a source tree whose build leaves as much in the place that is taken over. */
+const MAKE_BOMBS = String.raw`
+import os, zipfile
+INFO = {
+    "METADATA": "Metadata-Version: 2.1\nName: bomb\nVersion: 1\n",
+    "WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    "RECORD": "bomb.py,,\n",
+}
+with zipfile.ZipFile("bomb-1-py3-none-any.whl", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as wheel:
+    for name, content in INFO.items(): wheel.writestr(f"bomb-1.dist-info/{name}", content)
+    with wheel.open("bomb.py", "w", force_zip64=True) as big:
+        for _ in range(512): big.write(bytes(1 << 22))
 os.makedirs("bomb", exist_ok=True)
 open("bomb/pyproject.toml", "w").write('[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n[project]\nname = "bomb"\nversion = "1"\n')
-open("bomb/backend.py", "w").write('''
-import glob, os, signal
+open("bomb/backend.py", "w").write(f"INFO = {INFO!r}" + '''
+import os, zipfile
 def build_wheel(directory, config_settings=None, metadata_directory=None):
-    for path in glob.glob("/proc/[0-9]*"):
-        pid = int(path.split("/")[2])
-        if pid not in (1, os.getpid()): os.kill(pid, signal.SIGSTOP)
-    os.mkdir("locked")
-    with open("locked/big", "wb") as file:
-        os.chmod("locked", 0)
-        while True:
-            file.write(bytes(1 << 22))
-            file.flush()
+    with open("/opt/ipybox/scratch/build/view/big", "wb") as file:
+        file.truncate(1 << 40)  # a hole, which takes nothing there
+    with zipfile.ZipFile(os.path.join(directory, "bomb-1-py3-none-any.whl"), "w") as wheel:
+        wheel.writestr("bomb.py", "")
+        for name, content in INFO.items(): wheel.writestr("bomb-1.dist-info/" + name, content)
+    return "bomb-1-py3-none-any.whl"
 ''')
 `;

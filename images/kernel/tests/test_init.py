@@ -150,6 +150,21 @@ def test_a_task_that_fills_the_disk_is_ended_with_what_it_started_and_left(
     assert [path.name for path in tmp_path.iterdir()] == ["gen-1"]
 
 
+def test_a_task_is_watched_on_the_disk_that_it_writes(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task.paths = Paths(packages="/nowhere", scratch=str(tmp_path))
+    task.writes = "scratch"
+
+    def is_crossed(floor: DiskFloor) -> bool:
+        return floor._path == str(tmp_path) and any(tmp_path.glob("build/locked"))
+
+    monkeypatch.setattr(DiskFloor, "is_crossed", is_crossed)
+    output, last = task.run(LEAVING + "time.sleep(1000)")
+    assert "almost full" in output["text"]
+    assert last == {"event": "exit", "code": errno.ENOSPC}
+
+
 def test_the_floor_is_crossed_by_what_becomes_less_below_it(monkeypatch: pytest.MonkeyPatch) -> None:
     free = [5 * 10**9]
     monkeypatch.setattr(DiskFloor, "_look", lambda _: (free[-1], 20 * 10**9))
