@@ -62,7 +62,12 @@ export async function openAppOn(ground: Ground, options: AppOptions = {}): Promi
         elicitor: options.elicitor ?? (() => undefined),
         ...(cellsBeside && { whereToSet: WHERE_TO_SET, processUser: processUser(cellsBeside) }),
       },
-      packages: { indexUrl: config.indexUrl, extraIndexUrls: config.extraIndexUrl, builds: cellsBeside === undefined },
+      packages: {
+        indexUrl: config.indexUrl,
+        extraIndexUrls: config.extraIndexUrl,
+        builds: cellsBeside === undefined,
+        innerPath: config.sandbox === "docker" ? "/workspace" : undefined,
+      },
       egress: { allowDomain: allowedDomains(config), allowPrivate: config.allowPrivate },
       version: VERSION,
       logger,

@@ -10,6 +10,8 @@ import { parseRequirement, type Requirement, toRule } from "./requirement.ts";
 export interface PackageInstallerOptions extends InstallationOptions {
   /** Real path of the workspace. */
   readonly workspace: string;
+  /** See {@link parseRequirement}. */
+  readonly innerPath?: string | undefined;
   /** State directory of the workspace: the lock lies there. */
   readonly stateDir: string;
   /** Hosts that need not be public ones (`--allow-private`). */

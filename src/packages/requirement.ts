@@ -16,6 +16,8 @@ export type Requirement =
 export interface RequirementOptions {
   /** Real path of the workspace: local paths are relative to it and lie in it. */
   readonly workspace: string;
+  /** What the workspace is called in sandboxes, besides its own path; undefined where that is all. */
+  readonly innerPath?: string | undefined;
   /** Hosts that need not be public ones (`--allow-private`). */
   readonly admitsPrivate: (host: string, port: number) => boolean;
 }
@@ -35,7 +37,7 @@ export function parseRequirement(input: string, options: RequirementOptions): Re
   if (text.startsWith("-")) throw refusal(text, "options are not admitted");
   if (/\s-/.test(text.replace(MARKER, ""))) throw refusal(text, "options are not admitted");
   if (/^[a-z][a-z0-9+.-]*:\/\//i.test(text) || /^file:/i.test(text)) return fromUrl(text, text, options);
-  if (isPath(text)) return fromPath(text, options.workspace);
+  if (isPath(text)) return fromPath(text, options);
   return fromPep508(text, options);
 }
 
@@ -82,12 +84,16 @@ function isPath(text: string): boolean {
   );
 }
 
-function fromPath(text: string, workspace: string): Requirement {
-  const inside = relative(workspace, resolve(workspace, text));
-  if (inside === ".." || inside.startsWith(`..${sep}`) || isAbsolute(inside)) {
-    throw refusal(text, "the path lies outside the workspace");
-  }
+function fromPath(text: string, { workspace, innerPath }: RequirementOptions): Requirement {
+  const ofHost = relative(workspace, resolve(workspace, text));
+  const isInner = innerPath !== undefined && leadsOut(ofHost) && text.startsWith(innerPath);
+  const inside = isInner ? relative(innerPath, resolve(text)) : ofHost;
+  if (leadsOut(inside)) throw refusal(text, "the path lies outside the workspace");
   return { kind: "local", text: `./${inside.replaceAll(sep, "/")}` }; // the workspace has another path in some sandboxes
+}
+
+function leadsOut(path: string): boolean {
+  return path === ".." || path.startsWith(`..${sep}`) || isAbsolute(path);
 }
 
 function refusal(text: string, reason: string): IpyboxError {

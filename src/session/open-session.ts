@@ -61,6 +61,8 @@ export interface OpenSessionOptions {
     readonly indexUrl: string | undefined;
     readonly extraIndexUrls: readonly string[];
     readonly builds: boolean;
+    /** What sandboxes call the workspace besides its own path, if anything. */
+    readonly innerPath: string | undefined;
   };
   /** Hosts that sandboxes and their installers may reach. */
   readonly egress: { readonly allowDomain: readonly string[]; readonly allowPrivate: readonly string[] };
@@ -181,6 +183,7 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
       admitsPrivate: (host, port) => egress.admitsPrivate(host, port),
       indexCount: egress.indexCount,
       builds: options.packages.builds,
+      innerPath: options.packages.innerPath,
       logger,
     }),
     cellFiles: new CellFiles({ files, sessionId, logger }),

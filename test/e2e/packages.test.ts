@@ -108,6 +108,11 @@ describe("install_package", () => {
           expect(await client.text(`${MAKE_ARCHIVES}\nos.getcwd()`)).toBe("'/workspace'");
           expect(textOf(await install(client, "./local-1-py3-none-any.whl"))).toContain("Installed local 1");
           expect(textOf(await install(client, `${workspace}/local-2`))).toContain("Installed local 2");
+          expect(await client.text("%pip install /workspace/local-1-py3-none-any.whl")).toContain("Installed local 1");
+          await client.call("reset");
+          expect(await client.text("import local; local.version")).toBe("1");
+          expect(await client.text("%pip install /workspace/local-2")).toContain("Installed local 2");
+          await client.call("reset");
           expect(await client.text("import local; local.version")).toBe("2");
         } finally {
           rmSync(workspace, { recursive: true });

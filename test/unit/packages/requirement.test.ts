@@ -79,6 +79,19 @@ describe("a requirement", () => {
     expect(() => parse(text)).toThrow(reason);
   });
 
+  it.for([
+    ["/workspace/dist/a-1-py3-none-any.whl", "./dist/a-1-py3-none-any.whl"],
+    ["/workspace", "./"],
+    ["/workspace/a/../b", "./b"],
+    ["/home/ann/project/b", "./b"],
+  ] as const)("of the workspace, by what it is called in a sandbox: %s", ([text, expected]) => {
+    const options = { workspace: "/home/ann/project", innerPath: "/workspace", admitsPrivate: () => false };
+    expect(parseRequirement(text, options)).toEqual({ kind: "local", text: expected });
+    for (const other of ["/workspaces/a", "/workspace/../etc", "/etc/workspace"])
+      expect(() => parseRequirement(other, options)).toThrow("outside the workspace");
+    expect(() => parse("/workspace/b")).toThrow("outside the workspace");
+  });
+
   it("never repeats credentials in its refusal", () => {
     expect(() => parse("git+https://user:secret@example.org/a")).toThrow(/^(?!.*secret)/);
   });

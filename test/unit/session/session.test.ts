@@ -101,7 +101,7 @@ async function openSessionOn(engine: FakeEngine, root: string, shields?: ShieldO
     variables: () => Promise.resolve(new Map()),
     kernelEnvironment: () => Promise.resolve({}),
     upstreams: { expose: [], noRedact: [], allowWorkspaceUpstream: false, elicitor: () => undefined },
-    packages: { indexUrl: undefined, extraIndexUrls: [], builds: false },
+    packages: { indexUrl: undefined, extraIndexUrls: [], builds: false, innerPath: undefined },
     egress: { allowDomain: [], allowPrivate: [] },
     version: "0",
     logger: silentLogger,
