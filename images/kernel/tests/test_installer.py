@@ -292,6 +292,16 @@ def test_a_directory_that_can_not_be_written_is_built(index: Index, paths: Paths
     assert sorted(path.name for path in source.iterdir()) == ["backend.py", "pyproject.toml"]
 
 
+def test_a_wheel_that_is_too_deep_is_refused_and_leaves_nothing_in_the_way(index: Index, paths: Paths) -> None:
+    index.add_wheel("abyss", "1.0", {"/".join(["d"] * 1100) + "/x.py": ""})
+    index.add_wheel("plain", "1.0", {"plain.py": ""})
+    with pytest.raises(InstallError, match="directories in each other"):
+        install(request("abyss"), paths)
+    assert snapshot(paths.volume) == {}
+    install(request("plain"), paths)
+    assert (paths.volume / "current" / "plain.py").exists()
+
+
 def test_a_build_that_fails_changes_nothing(index: Index, paths: Paths, tmp_path: Path) -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:

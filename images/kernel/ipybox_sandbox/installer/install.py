@@ -50,10 +50,13 @@ def main(arguments: list[str]) -> int:
 
 def run(request: Request, paths: Paths) -> None:
     """Take one step; whatever fails, the volume stays as it was."""
-    if request.step == "build":
-        build(request, paths)
-    else:
-        install(request, paths)
+    try:
+        if request.step == "build":
+            build(request, paths)
+        else:
+            install(request, paths)
+    except RecursionError as error:
+        raise InstallError("It has more directories in each other than can be installed.") from error
 
 
 def build(request: Request, paths: Paths) -> None:
