@@ -150,7 +150,7 @@ describe("docker run -i --rm -v …:/app/workspace ipybox", { timeout: 600_000 }
     const absent = run("docker", image.command(workspace, [], ["--env-file", "/no/such.env"]));
     await expect(absent).rejects.toMatchObject({
       code: 2,
-      stderr: expect.stringMatching(/^ipybox: --env-file: ENOENT/) as string,
+      stderr: expect.stringMatching(/^ipybox: --env-file: .*: there is no such file/) as string,
     });
     const foreign = directory.make("foreign");
     if (process.getuid?.() !== 0) return; // a directory of somebody else is not ours to make
