@@ -117,7 +117,8 @@ class ForkServer:
             self._start(message["start"], order)
         elif (tree := self._trees.get(message.get("interrupt") or message.get("kill") or "")) is None:
             pass  # it has ended meanwhile, which the gateway is told
-        elif "kill" in message:
+        elif "kill" in message or not _can_fork():
+            # At the limit of processes something forks all the time, and an interrupt misses what is just being forked.
             self._end(tree, {"type": "signal", "signal": "SIGKILL"})
         else:
             if tree.kernel is not None:
@@ -193,6 +194,18 @@ class ForkServer:
             self._gateway.sendall(json.dumps(event).encode() + b"\n")
         except (BrokenPipeError, ConnectionResetError):
             pass  # the end of the connection is seen where it is read
+
+
+def _can_fork() -> bool:
+    """Whether there is room for one more process."""
+    try:
+        pid = os.fork()
+    except BlockingIOError:
+        return False
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return True
 
 
 def _interrupt(kernel: int) -> None:
