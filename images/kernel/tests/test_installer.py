@@ -110,7 +110,7 @@ def paths(tmp_path: Path) -> Paths:
     image = tmp_path / "image"
     info = image / "frozen-1.0.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: frozen\nVersion: 1.0\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: Frozen\nVersion: 1.0\n")
     (info / "RECORD").write_text("frozen/__init__.py,,\n")
     (image / "frozen").mkdir()
     (image / "frozen" / "__init__.py").write_text("")
@@ -243,7 +243,7 @@ def test_the_image_s_packages_can_not_be_replaced(index: Index, paths: Paths) ->
     index.add_wheel("frozen", "2.0", {"frozen/__init__.py": ""})
     index.add_wheel("wants", "1.0", {"wants.py": ""}, ("frozen>=2",))
     for requirement in ("frozen>=2", "wants"):
-        with pytest.raises(InstallError, match=r"frozen 1\.0.*build --requirements"):
+        with pytest.raises(InstallError, match=r"Frozen 1\.0.*build --requirements"):
             install(request(requirement), paths)
     assert snapshot(paths.volume) == {}
 
@@ -376,8 +376,8 @@ def test_what_a_build_left_can_not_take_the_place_of_the_image_s(index: Index, p
     site = delivered(paths, tmp_path, index)
     metadata = site / "frozen-1.0.dist-info" / "METADATA"
     metadata.unlink()
-    metadata.write_text("Metadata-Version: 2.1\nName: frozen\nVersion: 1.0\n")
-    with pytest.raises(InstallError, match=r"frozen 1\.0.*build --requirements"):
+    metadata.write_text("Metadata-Version: 2.1\nName: Frozen\nVersion: 1.0\n")
+    with pytest.raises(InstallError, match=r"Frozen 1\.0.*build --requirements"):
         run(request("alpha", step="commit"), paths)
     assert snapshot(paths.volume) == {}
 

@@ -122,9 +122,9 @@ def image_conflict(said: str, image: dict[str, Installed]) -> str | None:
     """Explain a failed resolution in which versions of the image take part."""
     if "unsatisfiable" not in said and "cannot be used" not in said and "conflict" not in said.lower():
         return None
-    text = re.sub(r"\s+", " ", said)
+    text = re.sub(r"\s+", " ", said)  # with names as they are compared
     named = [
-        entry for entry in image.values() if re.search(rf"\b{re.escape(entry.name)}=={re.escape(entry.version)}", text)
+        entry for name, entry in image.items() if re.search(rf"\b{re.escape(name)}=={re.escape(entry.version)}", text)
     ]
     return image_conflict_message(named) if named else None
 
