@@ -24,9 +24,11 @@ const signalTo = (program: string, signal: string) =>
 const FORK_BOMB = "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass";
 const STOP_GENERATOR = signalTo("apigen.worker", "SIGSTOP").split("\nopen(")[0] ?? "";
 /** The kernel below the fork server that is not the cell's own, as soon as it is there. */
-const STOP_SPARE = `import os, signal
-children = lambda pid: [int(child) for child in open(f"/proc/{pid}/task/{pid}/children").read().split()]
-parent = lambda pid: int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
+const STOP_SPARE = `import os, pathlib, signal
+def parent(pid):
+    try: return int(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1])
+    except OSError: return None # it has ended meanwhile
+children = lambda pid: [int(path.name) for path in pathlib.Path("/proc").glob("[0-9]*") if parent(path.name) == pid]
 kernels = lambda: [kernel for reaper in children(parent(os.getppid())) for kernel in children(reaper)]
 while not (spare := [kernel for kernel in kernels() if kernel != os.getpid()]): pass
 os.kill(spare[0], signal.SIGSTOP)`;
