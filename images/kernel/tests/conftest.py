@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from host import Host
+from host import Host, KernelSocket
 
 
 @dataclass
@@ -75,3 +75,11 @@ def sandbox() -> Iterator[Sandbox]:
     """A session for the tests of one file."""
     with run_init({"mode": "session"}) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def kernel(sandbox: Sandbox) -> Iterator[KernelSocket]:
+    """A kernel for the tests of one file."""
+    socket = sandbox.host.connect(sandbox.host.start_kernel())
+    yield socket
+    socket.close()

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from conftest import Sandbox
 from host import KernelSocket
 
 FORK = "import os, sys\nchild = os.fork()\nif child: print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
-
-
-@pytest.fixture(scope="module")
-def kernel(sandbox: Sandbox) -> Iterator[KernelSocket]:
-    socket = sandbox.host.connect(sandbox.host.start_kernel())
-    yield socket
-    socket.close()
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from conftest import Sandbox
 from host import KernelSocket
-
-
-@pytest.fixture(scope="module")
-def kernel(sandbox: Sandbox) -> Iterator[KernelSocket]:
-    socket = sandbox.host.connect(sandbox.host.start_kernel())
-    yield socket
-    socket.close()
 
 
 @pytest.mark.parametrize(
