@@ -34,10 +34,12 @@ export function checkProgram(
   writableDirectories: readonly string[],
   options: { readonly allowWorkspace: boolean },
 ): CheckedProgram {
-  const executable = findExecutable(program);
+  const executable = locate(program);
   const isWritable = (path: string) => passesThrough(path, writableDirectories);
+  // Also where it is not there yet: a cell may plant it later.
+  if (!options.allowWorkspace && isWritable(executable)) throw refused("command", program.command);
+  if (!isExecutable(executable)) throw notFound(program.command);
   if (!options.allowWorkspace) {
-    if (isWritable(executable)) throw refused("command", program.command);
     if (isWritable(program.cwd)) throw refused("working directory", program.cwd);
     for (const argument of codeArguments(basename(executable), program)) {
       if (pathsIn(argument, program.cwd).some(isWritable)) throw refused("script argument", argument);
@@ -60,12 +62,11 @@ export function checkProgram(
   return { executable, warnings };
 }
 
-function findExecutable({ command, cwd, env }: Program): string {
-  const found = command.includes("/") ? [resolve(cwd, command)].find(isExecutable) : findOnPath(command, env["PATH"]);
+function locate({ command, cwd, env }: Program): string {
+  if (command.includes("/")) return resolve(cwd, command);
+  const found = findOnPath(command, env["PATH"]);
   if (found !== undefined) return found;
-  throw new IpyboxError("upstream-start-failed", `Command not found: ${command}`, {
-    hint: "Install it, or give its absolute path. Entries of PATH that lie in the workspace are not searched.",
-  });
+  throw notFound(command);
 }
 
 const WRAPPERS = new Set(["env", "nice", "nohup", "setsid", "stdbuf", "sudo", "time", "timeout"]);
@@ -152,6 +153,12 @@ const LOADING_VARIABLES = new Set(
     "npm_config_prefix npm_config_userconfig HOME UV_PROJECT"
   ).split(" "),
 );
+
+function notFound(command: string): IpyboxError {
+  return new IpyboxError("upstream-start-failed", `Command not found: ${command}`, {
+    hint: "Install it, or give its absolute path. Entries of PATH that lie in the workspace are not searched.",
+  });
+}
 
 function refused(what: string, value: string): IpyboxError {
   return new IpyboxError("workspace-program", `The ${what} lies in the workspace, where cells can write: ${value}`, {

@@ -103,6 +103,7 @@ describe("programs", () => {
 
   test.each([
     "WS/bin/tool",
+    "WS/bin/not-there-yet",
     "ROOT/outside/link-in/tool",
     "node WS/evil.js",
     "node --inspect WS/evil",
