@@ -124,13 +124,12 @@ class _CapturedDescriptors:
         if len(self._sources) == len(_DESCRIPTORS):
             threading.Thread(target=self._watch, name="output capture", daemon=True).start()
 
-    def drain(self, wait_seconds: float | None = 0) -> None:
-        """Passes on what has been written so far; with None, waits until there is something."""
-        ready, _, _ = select.select(self._sources, (), (), wait_seconds)
-        if ready:
-            with self._lock:
-                for source in ready:
-                    self._read(source)
+    def drain(self) -> None:
+        """Passes on what has been written so far. What another thread has read, and not passed on, is waited for."""
+        with self._lock:
+            ready, _, _ = select.select(self._sources, (), (), 0)
+            for source in ready:
+                self._read(source)
 
     def _read(self, source: int) -> None:
         stream, decoder = self._sources[source]
@@ -146,4 +145,5 @@ class _CapturedDescriptors:
 
     def _watch(self) -> None:
         while True:
-            self.drain(wait_seconds=None)
+            select.select(self._sources, (), ())
+            self.drain()

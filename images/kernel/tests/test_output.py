@@ -8,10 +8,13 @@ import select
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from ipybox_sandbox import published
+from ipybox_sandbox.output import _CapturedDescriptors
 from ipybox_sandbox.output_frames import PLENTY_BYTES, FrameReader, FrameWriter, Message, Text
 from ipybox_sandbox.published import MAX_UNSENT_BYTES, PublishedOutput, Subscription
 
@@ -203,6 +206,50 @@ def test_what_takes_longer_is_read_without_the_bell(tmp_path: Path) -> None:
         return heard.messages
 
     assert asyncio.run(listen()) == [[[b"busy"]]]
+
+
+def test_what_one_thread_has_read_of_a_program_is_passed_on_before_another_goes_on() -> None:
+    passed: list[str] = []
+    reading, moved, may_go = threading.Event(), threading.Event(), threading.Event()
+
+    class Pipe:
+        def append(self, _stream: object, _parent: object, text: str) -> None:
+            reading.set()
+            may_go.wait()
+            passed.append(text)
+
+    class AnnouncedLock:
+        def __init__(self, lock: Any) -> None:
+            self._lock = lock
+
+        def __enter__(self) -> None:
+            moved.set()
+            self._lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self._lock.release()
+
+    captured: Any = _CapturedDescriptors()
+    stream: Any = SimpleNamespace(pub_thread=Pipe(), _parent_header_global={})
+    descriptors = [os.open(os.devnull, os.O_WRONLY) for _ in range(2)]
+    for descriptor in descriptors:
+        captured.capture(stream, descriptor)
+    os.write(descriptors[0], b"of a program")
+    reading.wait()
+    captured._lock = AnnouncedLock(captured._lock)
+    passed_before: list[str] = []
+
+    def go_on() -> None:
+        captured.drain()
+        passed_before.extend(passed)
+        moved.set()
+
+    other = threading.Thread(target=go_on)
+    other.start()
+    moved.wait()
+    may_go.set()
+    other.join()
+    assert passed_before == ["of a program"]
 
 
 def test_what_makes_no_sense_ends_the_output(tmp_path: Path) -> None:
