@@ -33,11 +33,7 @@ export const ROWS = [
   { name: "podman, rootful", tests: WHOLE, start: startPodman },
   { name: "podman, rootless", tests: WHOLE, start: startRootlessPodman },
   { name: "docker, rootless", tests: WHOLE, start: startRootlessDocker },
-  {
-    name: "gVisor (--runtime runsc)",
-    tests: WHOLE.filter((test) => test !== "e2e/two-servers"), // its sandboxes share no locks: docs/security.md
-    start: startGVisor,
-  },
+  { name: "gVisor (--runtime runsc)", tests: WHOLE, start: startGVisor },
   { name: "nested daemon (docker-in-docker)", tests: WHOLE, start: startNestedDaemon },
   { name: "mounted socket, in a container", tests: WHOLE, start: enterContainerWithSocket },
   { name: "CI examples: runner, mounted socket, nested daemon with TLS", tests: ["matrix/ci-examples"] },
