@@ -25,6 +25,7 @@ const VENDOR_PLACES: Readonly<Record<string, readonly string[]>> = {
   ws: ["kernel"],
   dotenv: ["config"],
   "p-queue": ["session"],
+  "proper-lockfile": ["common"],
   undici: ["egress"],
 };
 
@@ -43,10 +44,16 @@ const OPENS: Readonly<Record<string, readonly string[]>> = {
   ],
   "the workspace's own directory, where it is missing": ["workspace/workspace.ts"],
   "state of ours": [
-    ...["broker/open-upstream.ts", "broker/registry.ts", "egress/wheel-cache.ts", "packages/install-lock.ts"],
-    ...["sandbox/build-lock.ts", "sandbox/docker/engine-note.ts", "sandbox/local/inventory.ts"],
+    ...[
+      "broker/open-upstream.ts",
+      "broker/registry.ts",
+      "egress/wheel-cache.ts",
+      "common/host-lock.ts",
+      "common/state-directory.ts",
+    ],
+    ...["sandbox/docker/engine-note.ts", "sandbox/local/inventory.ts"],
     ...["sandbox/local/local-engine.ts", "sandbox/local/places.ts", "sandbox/local/python-environment.ts"],
-    ...["sandbox/local/sandbox-records.ts", "sandbox/local/scratches.ts", "session/open-session.ts"],
+    ...["sandbox/local/sandbox-records.ts", "sandbox/local/scratches.ts"],
     "workspace/env-placeholder.ts",
   ],
   "run directories": ["sandbox/link/run-directory.ts", "sandbox/link/socket-link.ts", "sandbox/link/socket.ts"],

@@ -1,9 +1,9 @@
 import { randomUUID } from "node:crypto";
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { lock } from "proper-lockfile";
 import { z } from "zod";
 import { systemCodeOf } from "../common/errors.ts";
+import { withHostLock } from "../common/host-lock.ts";
 import type { Logger } from "../common/logger.ts";
 import { type ServerParams, storedParams } from "./server-params.ts";
 
@@ -27,24 +27,16 @@ export interface RegisteredTool {
   readonly module: string;
 }
 
-const LOCK_OPTIONS = {
-  realpath: false,
-  stale: 10_000,
-  retries: { retries: 40, factor: 1.3, minTimeout: 10, maxTimeout: 500 },
-};
-
 /**
  * The registrations of a workspace, shared by all servers that work in it: one JSON file, readable by its owner only,
  * changed under a lock and replaced at once, so that a reader never sees half of it.
  */
 export class Registry {
-  readonly #directory: string;
   readonly #path: string;
   readonly #logger: Logger;
 
   /** `directory`: the workspace's own in the state directory. It is made at the first change. */
   constructor(directory: string, logger: Logger) {
-    this.#directory = directory;
     this.#path = join(directory, "servers.json");
     this.#logger = logger;
   }
@@ -80,17 +72,12 @@ export class Registry {
   }
 
   async #change<T>(change: (servers: Map<string, RegisteredServer>) => T): Promise<T> {
-    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-    const onCompromised = (error: Error) => this.#logger.warn("The registry's lock was lost", { error });
-    const release = await lock(this.#path, { ...LOCK_OPTIONS, onCompromised });
-    try {
+    return await withHostLock(this.#path, {}, async () => {
       const servers = new Map(await this.all());
       const result = change(servers);
       await this.#replace(JSON.stringify({ version: 1, servers: Object.fromEntries(servers) }, null, 2));
       return result;
-    } finally {
-      await release();
-    }
+    });
   }
 
   async #replace(content: string): Promise<void> {

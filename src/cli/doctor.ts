@@ -1,6 +1,9 @@
+import { join } from "node:path";
 import { openEngine } from "../app.ts";
 import { cleanPath } from "../broker/host-paths.ts";
 import { IpyboxError } from "../common/errors.ts";
+import { withHostLock } from "../common/host-lock.ts";
+import { stateDirectory } from "../config/directories.ts";
 import type { Config } from "../config/options.ts";
 import { hasShields } from "../choose-engine.ts";
 import { openConfiguredWorkspace } from "../ground.ts";
@@ -17,8 +20,8 @@ export async function doctor({ config, own }: Invocation): Promise<number> {
   const workspace = await openConfiguredWorkspace(config).catch(asRefusal);
   const diagnoses =
     workspace instanceof IpyboxError
-      ? [...(await engine.diagnose(undefined)), diagnosisOf(workspace)]
-      : [...(await engine.diagnose(workspace)), await diagnoseEnvFiles(config, workspace)];
+      ? [...(await engine.diagnose(undefined)), await diagnoseState(), diagnosisOf("workspace", workspace)]
+      : [...(await engine.diagnose(workspace)), await diagnoseState(), await diagnoseEnvFiles(config, workspace)];
   if (own["json"] !== undefined) process.stdout.write(`${JSON.stringify(diagnoses, null, 2)}\n`);
   else {
     for (const { name, status, detail, remedy } of diagnoses) {
@@ -36,8 +39,14 @@ function asRefusal(error: unknown): IpyboxError {
   throw error;
 }
 
-function diagnosisOf({ message, hint }: IpyboxError): Diagnosis {
-  return { name: "workspace", status: "fail", detail: message, remedy: hint ?? "Give another --workspace" };
+function diagnosisOf(name: string, { message, hint }: IpyboxError): Diagnosis {
+  return { name, status: "fail", detail: message, remedy: hint ?? `Give another ${name}` };
+}
+
+async function diagnoseState(): Promise<Diagnosis> {
+  const [name, path] = ["state", stateDirectory(process.env)];
+  const problem = await withHostLock(join(path, "doctor"), {}, () => Promise.resolve(undefined)).catch(asRefusal);
+  return problem === undefined ? { name, status: "ok", detail: `${path} can be written` } : diagnosisOf(name, problem);
 }
 
 async function diagnoseEnvFiles(config: Config, { path }: Workspace): Promise<Diagnosis> {

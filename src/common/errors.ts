@@ -4,6 +4,7 @@ export const ERROR_CODES = {
   "invalid-configuration": "An option, environment variable or configuration file is wrong",
   "invalid-workspace": "The workspace or a mount is missing, of the wrong kind, or too dangerous to share",
   "workspace-gone": "The workspace directory was removed or replaced while the server was running",
+  "state-unusable": "ipybox's state directory can't be written",
   "engine-unreachable": "The container engine does not answer",
   "engine-error": "The container engine refused a request",
   "confinement-unavailable": "sandbox-runtime or what it needs is not installed, or does not work here",
@@ -78,5 +79,8 @@ export function pathReasonOf(thrown: unknown): string {
 
 const PATH_REASONS: Readonly<Record<string, string | undefined>> = {
   ENOENT: "there is no such file or directory",
+  ENOTDIR: "a part of the path is no directory",
   EACCES: "permission is denied",
+  EROFS: "the file system is read-only",
+  ENOSPC: "the disk is full",
 };

@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { IpyboxError } from "../common/errors.ts";
+import { withHostLock } from "../common/host-lock.ts";
 import type { Logger } from "../common/logger.ts";
 import { formatDuration } from "../common/time.ts";
-import { acquireInstallLock } from "./install-lock.ts";
 import { Installation, type InstallationOptions } from "./installation.ts";
 import { toFailure } from "./install-failure.ts";
 import { parseRequirement, type Requirement, toRule } from "./requirement.ts";
@@ -52,12 +52,17 @@ export class PackageInstaller {
   }
 
   async #installAlone(requirement: Requirement, options: InstallOptions): Promise<string> {
-    await using lock = await acquireInstallLock(join(this.#options.stateDir, "packages"), {
+    const lock = {
       signal: options.signal,
       onWaiting: () => options.onProgress("Waiting for another install in this workspace\n"),
+    };
+    return await withHostLock(join(this.#options.stateDir, "packages/install"), lock, async (lost) => {
+      const signals = [options.signal, lost, ...(options.origin === "kernel" ? [kernelsDeadline()] : [])];
+      return await this.#run(requirement, AbortSignal.any(signals), options);
     });
-    const signals = [options.signal, lock.lost, ...(options.origin === "kernel" ? [kernelsDeadline()] : [])];
-    const signal = AbortSignal.any(signals);
+  }
+
+  async #run(requirement: Requirement, signal: AbortSignal, options: InstallOptions): Promise<string> {
     const installation = new Installation(requirement, signal, this.#options, options.onProgress);
     this.#options.logger.info("installing a package", { kind: requirement.kind });
     const result = await installation.run();

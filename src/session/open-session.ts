@@ -1,5 +1,4 @@
 import { randomBytes } from "node:crypto";
-import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 
 import type { Elicit } from "../broker/elicitation.ts";
@@ -9,6 +8,7 @@ import { ToolBroker } from "../broker/tool-broker.ts";
 import { IpyboxError } from "../common/errors.ts";
 import { ReleaseStack } from "../common/lifecycle.ts";
 import type { Logger } from "../common/logger.ts";
+import { makeStateDirectory } from "../common/state-directory.ts";
 import { within } from "../common/time.ts";
 import { HostEgress } from "../egress/host-egress.ts";
 import { readText } from "../egress/index-config.ts";
@@ -81,7 +81,7 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
   const { engine, workspace, owner, logger } = options;
   const sessionId = randomBytes(6).toString("hex");
   const workspaceState = join(options.stateDir, "workspaces", workspace.key);
-  await mkdir(workspaceState, { recursive: true, mode: 0o700 });
+  await makeStateDirectory(workspaceState);
 
   await using stack = new ReleaseStack();
   const files = stack.use(await WorkspaceFiles.open(workspace.path, { owner }));
@@ -186,6 +186,7 @@ export async function openSession(options: OpenSessionOptions): Promise<Session>
       innerPath: options.packages.innerPath,
       logger,
     }),
+    stateDir: workspaceState,
     cellFiles: new CellFiles({ files, sessionId, logger }),
     readModule: async (server, module) =>
       (await files.readFile(`mcptools/${server}/${module}.py`, MAX_MODULE_BYTES))?.toString("utf8"),

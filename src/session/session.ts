@@ -35,6 +35,8 @@ export interface SessionOptions {
   }) => Promise<LiveSandbox>;
   readonly broker: ToolBroker;
   readonly installer: PackageInstaller;
+  /** State directory of the workspace. */
+  readonly stateDir: string;
   readonly cellFiles: CellFiles;
   readonly readModule: (server: string, module: string) => Promise<string | undefined>;
   /** Undefined where there is no limit of a sandbox's own. */
@@ -108,7 +110,12 @@ export class Session implements AsyncDisposable {
         }),
       logger,
     });
-    this.#registrar = new ServerRegistrar({ broker, sandbox: (wait) => this.#keeper.get(wait), logger });
+    this.#registrar = new ServerRegistrar({
+      broker,
+      stateDir: options.stateDir,
+      sandbox: (wait) => this.#keeper.get(wait),
+      logger,
+    });
   }
 
   /** Begins to open the sandbox; calls wait for it. */

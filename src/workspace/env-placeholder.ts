@@ -1,8 +1,9 @@
-import { mkdir, readdir, readFile, unlink, writeFile } from "node:fs/promises";
+import { readdir, readFile, unlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { lock } from "proper-lockfile";
 import { systemCodeOf } from "../common/errors.ts";
+import { withHostLock } from "../common/host-lock.ts";
 import { currentProcess, formatIdentity, livenessOf, parseIdentity } from "../common/process-identity.ts";
+import { makeStateDirectory } from "../common/state-directory.ts";
 import type { WorkspaceFiles } from "./workspace-files.ts";
 
 export interface EnvPlaceholderOptions {
@@ -24,7 +25,7 @@ export async function plantEmptyEnvFile(
   const sessions = join(options.stateDir, "sessions");
   const record = join(sessions, options.sessionId);
   const made = join(options.stateDir, "env-placeholder");
-  await mkdir(sessions, { recursive: true, mode: 0o700 });
+  await makeStateDirectory(sessions);
   await locked(options.stateDir, async () => {
     await writeFile(record, formatIdentity(currentProcess()), { mode: 0o600 });
     if (await createEmpty(workspace)) await writeFile(made, "", { mode: 0o600 });
@@ -78,16 +79,7 @@ async function removeFile(path: string): Promise<boolean> {
 }
 
 async function locked(directory: string, action: () => Promise<void>): Promise<void> {
-  const release = await lock(directory, {
-    lockfilePath: join(directory, "sessions.lock"),
-    retries: { retries: 50, minTimeout: 20, maxTimeout: 200 },
-    stale: 10_000,
-  });
-  try {
-    await action();
-  } finally {
-    await release();
-  }
+  await withHostLock(join(directory, "sessions"), {}, action);
 }
 
 const ENV_FILE = ".env";

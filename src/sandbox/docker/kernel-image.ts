@@ -1,11 +1,11 @@
 import { join } from "node:path";
 import { IpyboxError, messageOf } from "../../common/errors.ts";
+import { withHostLock } from "../../common/host-lock.ts";
 import type { PrepareOptions } from "../engine.ts";
 import { hashSources, type KernelBuildOptions, type KernelSources, readRequirements } from "../kernel-sources.ts";
 import { ensureBaseImage, hasImage, pullImage } from "./base-image.ts";
 import { packContext } from "./build-context.ts";
 import { proxyArguments, readCaBundle } from "../build-host.ts";
-import { withBuildLock } from "../build-lock.ts";
 import { BuildFailure, followBuild } from "./build-output.ts";
 import type { DockerClient } from "./client.ts";
 import { LABEL } from "./labels.ts";
@@ -38,13 +38,12 @@ export async function ensureKernelImage(
   if (await hasImage(client, tag)) return tag;
 
   const lock = {
-    stateDir: options.stateDir,
-    name: `image-${hash}`,
     signal: prepare.signal,
-    onWait: () =>
+    onWaiting: () =>
       prepare.onProgress({ message: "another ipybox process is building the kernel image; waiting for it" }),
   };
-  return await withBuildLock(lock, async () => {
+  // Where the lock is lost, two processes build the same image at worst.
+  return await withHostLock(join(options.stateDir, "locks", `image-${hash}`), lock, async () => {
     if (await hasImage(client, tag)) return tag;
     const base = { reference: options.baseImage, imagesDir: options.imagesDir, env: options.env };
     const baseReference = await ensureBaseImage(client, base, prepare);

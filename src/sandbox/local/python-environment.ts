@@ -2,7 +2,7 @@ import { cp, mkdir, readFile, realpath, rename, rm, writeFile } from "node:fs/pr
 import { join, relative } from "node:path";
 import { IpyboxError, messageOf } from "../../common/errors.ts";
 import { readCaBundle } from "../build-host.ts";
-import { withBuildLock } from "../build-lock.ts";
+import { withHostLock } from "../../common/host-lock.ts";
 import type { PrepareOptions } from "../engine.ts";
 import { hashSources, type KernelBuildOptions, type KernelSources, readRequirements } from "../kernel-sources.ts";
 import { findPython, findUv } from "./find-programs.ts";
@@ -56,13 +56,11 @@ export async function ensureEnvironment(
   const environment = at(join(options.dataDir, "environments", hash));
   if (await isMade(environment)) return environment;
   const lock = {
-    stateDir: options.stateDir,
-    name: `environment-${hash}`,
     signal: prepare.signal,
-    onWait: () =>
+    onWaiting: () =>
       prepare.onProgress({ message: "another ipybox process makes the Python environment; waiting for it" }),
   };
-  return await withBuildLock(lock, async () => {
+  return await withHostLock(join(options.stateDir, "locks", `environment-${hash}`), lock, async () => {
     if (await isMade(environment)) return environment;
     const making = at(join(options.dataDir, "environments", `.making-${hash}`));
     await rm(making.directory, { recursive: true, force: true }); // of a build that was killed

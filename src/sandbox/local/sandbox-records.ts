@@ -1,7 +1,8 @@
-import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { formatIdentity, livenessOf, parseIdentity, type ProcessIdentity } from "../../common/process-identity.ts";
+import { makeStateDirectory } from "../../common/state-directory.ts";
 
 /** What is known of a sandbox without asking it: who made it, what it is, what to remove when its owner is dead. */
 export interface SandboxRecord {
@@ -52,7 +53,7 @@ export class SandboxRecords {
   async add(record: SandboxRecord): Promise<AsyncDisposable> {
     const path = this.#pathOf(record.id);
     const document = { ...record, owner: formatIdentity(record.owner), init: formatIdentity(record.init) };
-    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    await makeStateDirectory(this.#directory);
     await writeFile(`${path}.new`, JSON.stringify(document), { mode: 0o600 });
     await rename(`${path}.new`, path);
     return { [Symbol.asyncDispose]: () => rm(path, { force: true }) };

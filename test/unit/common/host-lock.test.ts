@@ -5,16 +5,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { currentProcess, formatIdentity, identityOf } from "../../../src/common/process-identity.ts";
-import { acquireInstallLock } from "../../../src/packages/install-lock.ts";
+import { withHostLock } from "../../../src/common/host-lock.ts";
 
-describe("the install lock", () => {
+describe("a lock of this host", () => {
   let directory: string;
+  let path: string;
   beforeEach(async () => {
     directory = await mkdtemp(join(tmpdir(), "ipybox-lock-"));
+    path = join(directory, "install");
   });
   afterEach(() => rm(directory, { recursive: true }));
 
-  const signal = new AbortController().signal;
+  const neverRun = () => expect.unreachable("somebody else holds the lock");
   const neverWaiting = () => expect.unreachable("nobody else holds the lock");
 
   /** What a server leaves that was killed in an install. */
@@ -30,9 +32,7 @@ describe("the install lock", () => {
     server.kill("SIGKILL");
     await once(server, "exit");
     await leaveLockOf(identity);
-    const lock = await acquireInstallLock(directory, { signal, onWaiting: neverWaiting });
-    expect(lock.lost.aborted).toBe(false);
-    await lock[Symbol.asyncDispose]();
+    expect(await withHostLock(path, { onWaiting: neverWaiting }, (lost) => Promise.resolve(lost.aborted))).toBe(false);
     expect(await readdir(directory)).toEqual([]);
   });
 
@@ -46,7 +46,7 @@ describe("the install lock", () => {
   ] as const)("is waited for where it is that of %s", async ([, owner]) => {
     await leaveLockOf(owner());
     const cancel = new AbortController();
-    const waiting = acquireInstallLock(directory, { signal: cancel.signal, onWaiting: () => cancel.abort() });
+    const waiting = withHostLock(path, { signal: cancel.signal, onWaiting: () => cancel.abort() }, neverRun);
     await expect(waiting).rejects.toThrow();
     expect(await readdir(directory)).toEqual(["install.lock", "install.owner"]);
   });
@@ -54,13 +54,22 @@ describe("the install lock", () => {
   it("is one server's at a time, of many that find that of a dead one", async () => {
     await leaveLockOf(formatIdentity({ ...currentProcess(), startTime: "1" }));
     let holding = 0;
-    const inTurn = async () => {
-      await using lock = await acquireInstallLock(directory, { signal, onWaiting: () => undefined });
-      expect(++holding).toBe(1);
-      await new Promise(setImmediate);
-      holding -= 1;
-      return lock.lost.aborted;
-    };
+    const inTurn = () =>
+      withHostLock(path, {}, async (lost) => {
+        expect(++holding).toBe(1);
+        await new Promise(setImmediate);
+        holding -= 1;
+        return lost.aborted;
+      });
     expect(await Promise.all(Array.from({ length: 8 }, inTurn))).toEqual(Array(8).fill(false));
+  });
+
+  it("says what to do where the state directory can't be written", async () => {
+    await writeFile(join(directory, "file"), "");
+    await expect(withHostLock(join(directory, "file/locks/install"), {}, neverRun)).rejects.toMatchObject({
+      code: "state-unusable",
+      message: "ipybox's state directory can't be written: a part of the path is no directory",
+      hint: expect.stringContaining("Set XDG_STATE_HOME") as string,
+    });
   });
 });
