@@ -104,7 +104,9 @@ export class Place {
     const [program, ...args] = this.command(env, ...toCommand(`unix://${path}`));
     // Into a file: nobody reads a pipe while the tests run, and a daemon whose log nobody reads stops.
     const log = openSync(this.at("engine.log"), "w");
-    const child = this.spawn(program, args, { stdio: ["ignore", log, log], env: { ...process.env, ...env } });
+    // There, since Podman's monitors write a file into where they are: "oom", when a container runs out of memory.
+    const where = { cwd: this.directory, env: { ...process.env, ...env } };
+    const child = this.spawn(program, args, { stdio: ["ignore", log, log], ...where });
     closeSync(log);
     await new Promise((resolve, reject) => {
       const watcher = watch(dirname(path), () => existsSync(path) && settle(resolve));
