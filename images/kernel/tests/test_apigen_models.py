@@ -132,6 +132,25 @@ def test_members_that_the_schema_does_not_name_have_the_type_that_it_gives_them(
         workspace.module(tree).Params(left={"left": 1})
 
 
+def test_members_whose_names_have_a_pattern_are_the_only_further_ones_of_a_closed_schema(workspace: Workspace) -> None:
+    patterns = {"^x-": {"type": "integer"}, "Id$": {"type": "string"}, "^never": False}
+    closed = obj({"a": {"type": "string"}}, patternProperties=patterns, additionalProperties=False)
+    values = {"a": "b", "x-n": 1, "userId": "u"}
+    assert sent(workspace, closed, **values) == values
+    for wrong in ({"b": 1}, {"x-n": []}, {"never": 1}):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            workspace.module(closed).Params(**wrong)
+    only_patterns = obj({}, patternProperties={"^x-": {}}, unevaluatedProperties=False)
+    assert sent(workspace, only_patterns, **{"x-y": [1]}) == {"x-y": [1]}
+    with pytest.raises(ValidationError, match="y-x"):
+        workspace.module(only_patterns).Params(**{"y-x": 1})
+    unreadable = obj({}, patternProperties={"^(?=a)b": {"type": "integer"}}, additionalProperties=False)
+    assert sent(workspace, unreadable, b=1) == {"b": 1}
+    inner = {"type": "object", "patternProperties": {"^x-": {"type": "integer"}}, "additionalProperties": False}
+    assert sent(workspace, obj({"headers": inner}), headers={"x-n": 1}) == {"headers": {"x-n": 1}}
+    assert "headers: Annotated[dict[str, int] | None" in workspace.source()
+
+
 @pytest.mark.parametrize("schema", [{}, True, {"type": "object"}, {"$schema": "x", "description": "y"}])
 def test_a_schema_that_says_nothing_admits_anything(workspace: Workspace, schema: Schema) -> None:
     assert sent(workspace, schema, a=1, b=[2]) == {"a": 1, "b": [2]}
@@ -157,6 +176,18 @@ def test_enums_are_literals_that_equal_their_values(workspace: Workspace) -> Non
     with pytest.raises(ValidationError):
         workspace.module(schema).Params(s="d")
     assert 'Literal["a", "b c"' in workspace.source()
+
+
+def test_an_enum_of_several_types_admits_its_values_alone(workspace: Workspace) -> None:
+    schema = obj({"m": {"enum": ["auto", 1, True, None, "auto"]}})
+    module = workspace.module(schema)
+    assert 'Literal["auto", 1, True] | None' in workspace.source()
+    for value in ("auto", 1, True, None):
+        (arrived,) = sent(workspace, schema, m=value).values()
+        assert (type(arrived), arrived) == (type(value), value)
+    for wrong in ("other", 2, False):
+        with pytest.raises(ValidationError, match="m"):
+            module.Params(m=wrong)
 
 
 def test_formats_take_python_values_and_send_text_as_written(workspace: Workspace) -> None:
@@ -244,6 +275,18 @@ def test_recursion_through_every_kind_of_reference(workspace: Workspace) -> None
     assert sent(workspace, schema, **value) == value
     with pytest.raises(ValidationError):
         workspace.module(schema).Params(tree={"kids": [{"w": 1}]})
+
+
+def test_what_contains_itself_has_its_fields_at_every_level(workspace: Workspace) -> None:
+    node = {"$ref": "#/$defs/Node"}
+    definition = obj({"kids": {"type": "array", "items": node}, "next": {"allOf": [node]}, "v": {"type": "integer"}})
+    schema = obj({"tree": node, "spare": {"$ref": "#/$defs/Same"}}, **{"$defs": {"Node": definition, "Same": node}})
+    module = workspace.module(schema, schema)
+    value = {"tree": {"v": 1, "kids": [{"v": 2, "next": {"v": 3}}]}, "spare": {"v": 4}}
+    for params in (module.Params(**value), module.Result(**value)):
+        assert (params.tree.v, params.tree.kids[0].v, params.tree.kids[0].next.v, params.spare.v) == (1, 2, 3, 4)
+    assert "RootModel[" not in workspace.source().split("class Params", 1)[1]
+    assert "list[Node]" in workspace.source()
 
 
 @pytest.mark.parametrize(

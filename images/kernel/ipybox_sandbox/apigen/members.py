@@ -51,10 +51,23 @@ class Members:
         return "forbid" if stated is False else "allow"
 
     def extra_values(self, flat: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Schema of the members that an object of `Params` does not name; empty where they may be anything."""
-        if self._is_result or mapping(flat.get("patternProperties")):
+        """Schema of the members that an object does not name; empty where they may be anything."""
+        patterns = mapping(flat.get("patternProperties"))
+        if not patterns:
+            return mapping(flat.get("additionalProperties"))
+        if not _is_closed(flat):
             return {}
-        return mapping(flat.get("additionalProperties"))
+        schemas = [schema for schema in patterns.values() if schema is not False]
+        alternatives = {"anyOf": [schema if isinstance(schema, dict) else {} for schema in schemas]}
+        return self._references.keep(alternatives) if schemas else {}
+
+    def extra_names(self, flat: Mapping[str, Any]) -> str | None:
+        """A pattern of the names of these members in an object of `Params`; None where they may have any."""
+        if self._is_result or not _is_closed(flat):
+            return None
+        admitted = [name for name, schema in mapping(flat.get("patternProperties")).items() if schema is not False]
+        pattern = "|".join(admitted if len(admitted) == 1 else [f"(?:{name})" for name in admitted])
+        return pattern if admitted and all(map(pattern_works, [*admitted, pattern])) else None
 
     def field(self, wire: str, schema: object, node: Node, required: bool) -> FieldSpec:
         """All that is known of a member `wire` whose type is `node`."""
@@ -90,3 +103,8 @@ class Members:
             text = description_of(inner) or inner.get("title")
             if "const" in inner and isinstance(text, str):
                 yield f"{short(inner['const'])}: {short(text)}"
+
+
+def _is_closed(flat: Mapping[str, Any]) -> bool:
+    """Whether nothing is admitted but what the schema names, or has a pattern for."""
+    return flat.get("additionalProperties", flat.get("unevaluatedProperties")) is False

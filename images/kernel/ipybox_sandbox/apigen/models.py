@@ -144,7 +144,11 @@ class _Printer:
         fields = [_field_source(name, self._type(types[name]), spec.fields[name]) for name in spec.fields]
         if spec.types_extra:
             # pydantic's own name for them; with `init=False` type checkers don't take it for an argument.
-            extra = f"__pydantic_extra__: {self._type(types[EXTRA_VALUES])} = Field(init=False)"
+            content = self._type(types[EXTRA_VALUES])
+            if spec.extra_names is not None:
+                key = f"Annotated[str, Field(pattern={literal(spec.extra_names)})]"
+                content = f"dict[{key}, {content.removeprefix('dict[str, ')}"
+            extra = f"__pydantic_extra__: {content} = Field(init=False)"
             fields.append(f"{extra}  # pyright: ignore[reportIncompatibleVariableOverride]")
         documentation = [docstring(spec.description, indent="    "), ""] if spec.description else []
         body = [*documentation, config, *([""] if fields else []), *fields]

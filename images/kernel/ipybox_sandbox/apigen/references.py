@@ -21,6 +21,7 @@ class References:
         self._note = note
         self._spend = spend
         self._flats: dict[int, Mapping[str, Any]] = {}
+        self._targets: dict[str, object] = {}
         self._kept_alive: list[object] = []
 
     def sole_target(self, schema: Mapping[str, Any]) -> tuple[object, str] | None:
@@ -34,10 +35,29 @@ class References:
             return self.sole_target(inner[0])
         return None
 
+    def followed(self, schema: object, name: str) -> tuple[object, str, bool]:
+        """Where a chain of mere references ends, the last name on it, and whether null is admitted too.
+
+        A reference has no type of its own: were it read as a part by itself, what contains itself would be wrapped.
+        """
+        nullable = False
+        for _ in range(MAX_CHAIN):
+            only = self.sole_target(schema) if isinstance(schema, dict) else None
+            if only is None or not isinstance(schema, dict):
+                return schema, name, nullable
+            nullable = nullable or schema.get("nullable") is True
+            schema, name = only
+        return None, name, nullable
+
     def _target(self, reference: object) -> object:
         """What a reference within this schema means; None, with a note, for any other."""
         if not isinstance(reference, str):
             return self._refused("a $ref that is not a string")
+        if reference not in self._targets:  # an anchor is looked for in the whole schema
+            self._targets[reference] = self._found(reference)
+        return self._targets[reference]
+
+    def _found(self, reference: str) -> object:
         base, _, fragment = reference.partition("#")
         own = self._root.get("$id") if isinstance(self._root, dict) else None
         if base and base != own:

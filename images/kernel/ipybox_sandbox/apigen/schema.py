@@ -1,7 +1,7 @@
 """A tool's JSON Schemas, cut down to what a typed model can say.
 
 What comes out holds no text of the upstream: fields, classes and enum values go by names of ours, and what they stand
-for is kept beside them. Where a schema says more than a type can (conditions, `not`, patterns of names), the model is
+for is kept beside them. Where a schema says more than a type can (conditions, `not`), the model is
 wider than the schema, never narrower: the upstream judges. References are followed within the schema only.
 """
 
@@ -91,8 +91,13 @@ class _Reader:
     # --- one node ---
 
     def _node(self, schema: object, hint: str) -> Node:
+        schema, hint, nullable = self._references.followed(schema, hint)
         if not isinstance(schema, dict):
             return {}
+        node = self._followed_node(schema, hint)
+        return union([node, {"type": "null"}]) if nullable else node
+
+    def _followed_node(self, schema: Mapping[str, Any], hint: str) -> Node:
         key = id(schema)
         if key in self._read:
             # Written out again wherever it is used, but for what has a definition.
@@ -121,10 +126,6 @@ class _Reader:
         return node
 
     def _shape(self, schema: Mapping[str, Any], hint: str) -> Node:
-        only = self._references.sole_target(schema)
-        if only is not None:
-            node = self._node(*only) if only[0] is not None else {}
-            return union([node, {"type": "null"}]) if schema.get("nullable") is True else node
         flat = self._references.flat(schema)
         nullable = flat.get("nullable") is True
         branches = branches_of(flat)
@@ -168,10 +169,8 @@ class _Reader:
     def _object(self, flat: Mapping[str, Any], hint: str) -> Node:
         if self._members.properties(flat):
             return self._class(flat, self._classes.fresh(hint))
-        values = flat.get("additionalProperties")
-        if not isinstance(values, dict) or not values:
-            return {"type": "object", "additionalProperties": {}}
-        return {"type": "object", "additionalProperties": self._node(values, f"{hint}Value")}
+        values = self._node(self._members.extra_values(flat), f"{hint}Value")
+        return {"type": "object", "additionalProperties": values}
 
     def _class(self, flat: Mapping[str, Any], name: str) -> Node:
         properties = self._members.properties(flat)
@@ -182,8 +181,9 @@ class _Reader:
         if not all(map(is_unicode, properties)):
             self._into.note("properties whose names are no Unicode text are left out")
             properties, spec.extra = {name: properties[name] for name in properties if is_unicode(name)}, "allow"
-        extra_values = self._node(self._members.extra_values(flat), f"{name}Value")
-        if extra_values:
+        extra_values = {} if self._is_result else self._node(self._members.extra_values(flat), f"{name}Value")
+        spec.extra_names = self._members.extra_names(flat)
+        if extra_values or spec.extra_names:
             spec.types_extra = True
             nodes[EXTRA_VALUES] = {"type": "object", "additionalProperties": extra_values}
         for wire, python in field_names(properties, also_reserved=self._reserved | nodes.keys()).items():
@@ -211,13 +211,11 @@ class _Reader:
         others = [value for value in values if value is not None]
         if not others:
             return {"type": "null"}
-        plain = all(isinstance(value, str) for value in others) or all(
-            isinstance(value, int) and not isinstance(value, bool) for value in others
-        )
-        plain = plain or all(isinstance(value, bool) for value in others)
+        plain = all(isinstance(value, str | int) for value in others)
         if not plain or len(others) > MAX_ENUM_VALUES or not all(map(is_unicode, others)):
             return union([*({"type": kind} for kind in dict.fromkeys(map(json_type, others))), *nulls])
-        tokens = [self._into.enum_token(value) for value in dict.fromkeys(others)]
+        different = {(type(value), value): value for value in others}.values()  # 1 and true are equal in Python
+        tokens = [self._into.enum_token(value) for value in different]
         self._spend(len(tokens) // 10)
         return union([{"enum": tokens}, *nulls])
 

@@ -38,6 +38,8 @@ class ClassSpec:
     fields: dict[str, FieldSpec]
     types_extra: bool = False
     """Whether the members that it does not name have a type of their own."""
+    extra_names: str | None = None
+    """A pattern that their names must match."""
 
 
 @dataclass

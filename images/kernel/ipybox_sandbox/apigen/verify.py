@@ -96,7 +96,7 @@ def _verify_class(node: ast.ClassDef, names: set[str]) -> None:
                 _expect(not call.args and {k.arg for k in call.keywords} == {"extra", "populate_by_name"}, call)
                 _expect(all(isinstance(k.value, ast.Constant) for k in call.keywords), call)
             case ast.AnnAssign(target=ast.Name(id="__pydantic_extra__"), annotation=annotation, value=value):
-                _verify_expression(annotation, names)
+                _verify_extra(annotation, names)
                 _expect(value is not None and ast.unparse(value) == "Field(init=False)", statement)
             case ast.AnnAssign(target=ast.Name(), annotation=annotation, value=value, simple=1):
                 _verify_annotation(annotation, names)
@@ -104,6 +104,15 @@ def _verify_class(node: ast.ClassDef, names: set[str]) -> None:
                     _verify_expression(value, set())
             case _:
                 _expect(False, statement)
+
+
+def _verify_extra(node: ast.expr, names: set[str]) -> None:
+    match node:
+        case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[key, value])):
+            _verify_annotation(key, names)
+            _verify_expression(value, names)
+        case _:
+            _expect(False, node)
 
 
 def _verify_annotation(node: ast.expr, names: set[str]) -> None:
