@@ -53,6 +53,12 @@ test("of help is shown, which people get in a pager", async ({ client }) => {
   expect(await client.text("len?")).toContain("Return the number of items in a container.");
 });
 
+test("of a magic that was used wrongly says so once", async ({ client }) => {
+  const wrong = "UsageError: Line magic function `%nope` not found.";
+  const result = await client.cell("print('before')\n%nope x");
+  expect([result.isError, textOf(result)]).toEqual([true, `before\n${wrong}`]);
+});
+
 describe("pictures", () => {
   const draw = (format: string, width: number, height: number) =>
     `import io, os\nfrom PIL import Image as Pillow\nfrom IPython.display import Image, SVG, display\n` +

@@ -132,6 +132,10 @@ class SandboxShell(ZMQInteractiveShell):
             end_child(sys.exc_info()[1])
         super().showtraceback(*args, **kwargs)
 
+    def show_usage_error(self, exc: BaseException) -> None:
+        """As an error like any other, not as output of the cell, beside which its reply would tell it again."""
+        self._showtraceback(type(exc), exc, [f"UsageError: {exc}"])
+
     def payloadpage_page(self, strg: Any, *args: Any, **kwargs: Any) -> None:
         """`len?` and the like. Nobody reads the payload of a reply, so it is output as well."""
         self.display_pub.publish(strg if isinstance(strg, dict) else {"text/plain": strg})
