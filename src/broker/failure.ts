@@ -7,6 +7,9 @@ import type { Redactor } from "./redaction.ts";
 
 const MAX_BODY_CHARACTERS = 500;
 
+/** Of OpenSSL, whose messages are addresses and source files of its own. */
+const TLS_CODES = "ERR_SSL_";
+
 const IN_WORDS: Readonly<Record<string, string>> = {
   ECONNREFUSED: "connection refused",
   ECONNRESET: "connection reset",
@@ -27,6 +30,8 @@ export function describeFailure(error: unknown, redactor: Redactor): string {
   if (error instanceof z.core.$ZodError) return "the answer is no MCP message";
   const root = rootCause(error);
   const code = systemCodeOf(root);
+  if (code?.startsWith(TLS_CODES))
+    return `TLS failed: ${code.slice(TLS_CODES.length).toLowerCase().replaceAll("_", " ")}`;
   return (code === undefined ? undefined : IN_WORDS[code]) ?? messageOf(root);
 }
 

@@ -90,7 +90,7 @@ export class ConnectProxy {
     const privateToo = isAllowed(allowedPrivate, host, port);
     if (!privateToo && !isAllowed(allowed, host, port)) {
       logger.warn("egress denied: not on the list", { host, port });
-      const isPrivate = isIP(host) !== 0 && !isPublicAddress(host);
+      const isPrivate = isIP(host) === 0 ? /(^|\.)localhost$/.test(host) : !isPublicAddress(host);
       const option = `${isPrivate ? "--allow-private" : "--allow-domain"} ${formatAllowRule(host, port)}`;
       const target = `${isIP(host) === 6 ? `[${host}]` : host}:${port}`;
       throw new Denial(403, `${target} is not admitted; start ipybox with ${option} to admit it`);

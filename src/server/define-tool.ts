@@ -62,7 +62,7 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 }
 
 function parseArguments<Input extends z.ZodObject>(spec: ToolSpec<Input>, args: unknown): z.output<Input> {
-  const parsed = spec.input.safeParse(coerce(args ?? {}, spec.input));
+  const parsed = spec.input.safeParse(coerce(args ?? {}, spec.input), { reportInput: true });
   if (parsed.success) return parsed.data;
   const problems = describeIssues(parsed.error, "arguments");
   const taken = Object.keys(spec.input.shape);

@@ -305,6 +305,7 @@ test("wrong arguments are results that say what is wrong, and the next call work
     expect(result.isError).toBe(true);
     expect(errorCodeOf(result)).toBe("invalid-arguments");
   }
+  expect(textOf(await client.cell("1", { timeout: "soon" }))).toContain('timeout: must be a number, not "soon"');
   for (const [tool, args] of [
     ["execute_ipython_cell", { code: "1", max_output_char: 5 }],
     ["register_mcp_server", { server_name: "x", server_params: {}, max_output_char: 5 }],

@@ -63,6 +63,17 @@ describe("a hostile HTTP server", () => {
     expect(heard).toEqual([]);
   });
 
+  test("that speaks no TLS is told so without the library's own words", async () => {
+    await using harness = new BrokerHarness();
+    await using server = await listen((_, response) => response.end());
+    const broker = await harness.open();
+    const refused = register(broker, "x", { url: server.url.replace("http:", "https:") });
+    await expect(refused).rejects.toMatchObject({
+      code: "upstream-start-failed",
+      message: "The MCP server x could not be started: TLS failed: wrong version number",
+    });
+  });
+
   test("shows no beginning of a secret where its long refusal is cut", async () => {
     await using harness = new BrokerHarness();
     harness.variables.set("TOKEN", { value: "tok-0123456789", fromEnvFile: false });

@@ -24,5 +24,18 @@ test("what is wrong is said with its place, in words that are not a program's", 
     "nested: must be an object, not null",
     'arguments: Unrecognized key: "more"',
   ]);
+  const told = (value: unknown) =>
+    describeIssues(shape.safeParse(value, { reportInput: true }).error ?? { issues: [] }, "arguments");
+  expect(told({ code: 5, count: -1, params: "x".repeat(200), nested: { on: "yes" } })).toEqual([
+    "code: must be text, not 5",
+    "count: Too small: expected number to be >=0, not -1",
+    `params: must be an object, not "${"x".repeat(100)}…"`,
+    'nested.on: must be true or false, not "yes"',
+  ]);
+  expect(told({ count: 1.5, params: {}, nested: [] })).toEqual([
+    "code: is missing",
+    "count: must be a whole number, not 1.5",
+    "nested: must be an object, not a list",
+  ]);
   expect(problems([])).toEqual(["arguments: must be an object, not a list"]);
 });

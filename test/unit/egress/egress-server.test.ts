@@ -304,13 +304,17 @@ describe("egress", () => {
     expect(answer).toContain("GET /a?b=c none");
   });
 
-  it("answers a plain request for a host that is not admitted with the option that would admit it", async () => {
+  it.each([
+    ["169.254.169.254", "--allow-private 169.254.169.254"],
+    ["localhost:8080", "--allow-private localhost:8080"],
+    ["api.localhost", "--allow-private api.localhost"],
+    ["example.com", "--allow-domain example.com"],
+  ])("answers a plain request for %s, which is not admitted, with %s, which would admit it", async (host, option) => {
     const egress = openProxy(["example.org"], []);
-    const answer = await exchange(
-      await dial(egress),
-      "GET http://169.254.169.254/latest HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
-    );
-    expect(answer).toMatch(/^HTTP\/1.1 403 [^]*--allow-private 169\.254\.169\.254/);
+    const request = `GET http://${host}/latest HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`;
+    const answer = await exchange(await dial(egress), request);
+    expect(answer).toMatch(/^HTTP\/1.1 403 /);
+    expect(answer).toContain(`start ipybox with ${option} to admit it`);
   });
 
   it("closes what is open when it is disposed", async () => {
