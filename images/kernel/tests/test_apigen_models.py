@@ -70,6 +70,20 @@ def test_fields_whose_names_collide_stay_apart(workspace: Workspace) -> None:
     assert list(module.Params.model_fields) == ["a_b_2", "a_b", "a_b_3"]
 
 
+def test_a_field_called_like_what_its_module_uses_keeps_its_name(workspace: Workspace) -> None:
+    texts = {"type": "array", "items": {"type": "string"}}
+    item = obj({"list": texts, "other": {"type": "array", "items": {}}}, "list")
+    schema = obj({"list": {"type": "array", "items": item}, "annotations": {"type": "object"}, "Document": {}})
+    value = {"list": [{"list": ["x"], "other": [1]}], "annotations": {"a": 1}, "Document": "y"}
+    module = workspace.module(schema, schema)
+    for model in (module.Params(**value), module.Result(**value)):
+        assert (model.list[0].list, model.list[0].other) == (["x"], [1])
+        assert (model.annotations, model.Document) == ({"a": 1}, "y")
+    assert sent(workspace, schema, **value) == value
+    with pytest.raises(ValidationError):
+        module.Params(list=[{"list": [1]}])
+
+
 def test_unset_fields_are_not_sent_and_defaults_only_when_set(workspace: Workspace) -> None:
     schema = obj({"q": {"type": "string"}, "n": {"type": "integer", "default": 10}, "o": {"type": "string"}}, "q")
     assert sent(workspace, schema, q="x") == {"q": "x"}

@@ -19,7 +19,7 @@ from datamodel_code_generator.parser.jsonschema import JsonSchemaParser
 
 from ipybox_sandbox.apigen.nodes import DEFINITIONS
 from ipybox_sandbox.apigen.text import docstring, literal
-from ipybox_sandbox.apigen.tool_schema import EXTRA_VALUES, NO_DEFAULT, ClassSpec, FieldSpec, ToolSchema
+from ipybox_sandbox.apigen.tool_schema import EXTRA_VALUES, NO_DEFAULT, ClassSpec, FieldSpec, ToolSchema, member_name
 
 _ROOT = "Document"
 _LINE_CHARS = 110
@@ -107,6 +107,7 @@ class _Printer:
         self._schema = schema
         self._names = {prefix + name: name for name in schema.definitions}
         self._types = {name: name for name in _PLAIN_TYPES} | self._names
+        self._list = "list"
 
     def source(self, classes: Sequence[ast.ClassDef], rebuilt: Sequence[str]) -> str:
         own = [self._class(node, self._names[node.name]) for node in classes if node.name in self._names]
@@ -114,6 +115,7 @@ class _Printer:
         return "\n\n\n".join([*own, *(["\n".join(calls)] if calls else [])])
 
     def _class(self, node: ast.ClassDef, name: str) -> str:
+        self._list = "list"
         spec = self._schema.classes.get(name)
         return self._root_model(node, name) if spec is None else self._model(node, name, spec)
 
@@ -138,10 +140,13 @@ class _Printer:
             for statement in node.body
             if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
         }
-        if types.keys() != {*spec.fields, *([EXTRA_VALUES] if spec.types_extra else [])}:
+        members = {name: member_name(position) for position, name in enumerate(spec.fields)}
+        if types.keys() != {*members.values(), *([EXTRA_VALUES] if spec.types_extra else [])}:
             raise UnmodelledError("the fields of a class are not those of the schema")
+        # A field of that name would be what `list` means in the annotations of its class.
+        self._list = "List" if "list" in spec.fields else "list"
         config = f'model_config = ConfigDict(extra="{spec.extra}", populate_by_name=True)'
-        fields = [_field_source(name, self._type(types[name]), spec.fields[name]) for name in spec.fields]
+        fields = [_field_source(name, self._type(types[members[name]]), field) for name, field in spec.fields.items()]
         if spec.types_extra:
             # pydantic's own name for them; with `init=False` type checkers don't take it for an argument.
             content = self._type(types[EXTRA_VALUES])
@@ -167,7 +172,8 @@ class _Printer:
             case ast.Subscript(value=ast.Name(id="Literal"), slice=values):
                 return f"Literal[{', '.join(map(self._enum_value, _elements(values)))}]"
             case ast.Subscript(value=ast.Name(id=generic), slice=arguments) if generic in _GENERIC_TYPES:
-                return f"{generic}[{', '.join(map(self._type, _elements(arguments)))}]"
+                name = self._list if generic == "list" else generic
+                return f"{name}[{', '.join(map(self._type, _elements(arguments)))}]"
             case _:
                 raise UnmodelledError(f"unknown type {ast.unparse(node)[:100]}")
 

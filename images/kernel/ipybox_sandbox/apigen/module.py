@@ -23,7 +23,7 @@ _IMPORTS = """\
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Annotated, Any, Literal, Optional, Union
+from typing import Annotated, Any, List, Literal, Optional, Union
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel

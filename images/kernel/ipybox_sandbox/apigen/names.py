@@ -15,6 +15,7 @@ MODULE_NAMES = frozenset(
         "annotations",
         "Annotated",
         "Any",
+        "List",
         "Literal",
         "Optional",
         "Union",
@@ -38,7 +39,11 @@ MODULE_NAMES = frozenset(
 )
 _BUILTIN_TYPES = frozenset(["str", "int", "float", "bool", "list", "dict", "None", "True", "False"])
 _MODEL_ATTRIBUTES = frozenset(name for name in dir(BaseModel) if not name.startswith("_"))
-_RESERVED_FIELDS = (_MODEL_ATTRIBUTES | _BUILTIN_TYPES | MODULE_NAMES) - {"date", "datetime", "UUID", "run", "arun"}
+# Not in a class, whose annotations name none of these, or (`list`) have another word for it.
+_HARMLESS_FIELDS = frozenset(
+    ["annotations", "arun", "arun_tool", "date", "datetime", "Document", "list", "run", "run_tool", "ToolText", "UUID"]
+)
+_RESERVED_FIELDS = (_MODEL_ATTRIBUTES | _BUILTIN_TYPES | MODULE_NAMES) - _HARMLESS_FIELDS
 _RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})
 
 

@@ -27,7 +27,7 @@ from ipybox_sandbox.apigen.merging import listed, mapping, merge
 from ipybox_sandbox.apigen.names import ClassNames, field_names
 from ipybox_sandbox.apigen.nodes import Node, json_type, reference_to, size_of, union, without
 from ipybox_sandbox.apigen.references import References
-from ipybox_sandbox.apigen.tool_schema import EXTRA_VALUES, ClassSpec, ToolSchema
+from ipybox_sandbox.apigen.tool_schema import EXTRA_VALUES, ClassSpec, ToolSchema, member_name
 
 UNTYPED = object()
 """In place of a schema: any object."""
@@ -186,10 +186,10 @@ class _Reader:
         if extra_values or spec.extra_names:
             spec.types_extra = True
             nodes[EXTRA_VALUES] = {"type": "object", "additionalProperties": extra_values}
-        for wire, python in field_names(properties, also_reserved=self._reserved | nodes.keys()).items():
+        for wire, python in field_names(properties, also_reserved=self._reserved).items():
             if properties[wire] is not False:
-                nodes[python] = self._node(properties[wire], wire)
-                spec.fields[python] = self._members.field(wire, properties[wire], nodes[python], wire in required)
+                node = nodes[member_name(len(spec.fields))] = self._node(properties[wire], wire)
+                spec.fields[python] = self._members.field(wire, properties[wire], node, wire in required)
         self._into.definitions[name] = {
             "type": "object",
             "properties": nodes,

@@ -16,6 +16,11 @@ EXTRA_VALUES = "extra_values"
 """In the document, the property whose type is that of the members which a class does not name: `dict[str, T]`."""
 
 
+def member_name(position: int) -> str:
+    """In the document, the property of the field at that position: the generator would rename a `list`."""
+    return f"member{position}"
+
+
 @dataclass
 class FieldSpec:
     """What a field of a model is beside its type."""

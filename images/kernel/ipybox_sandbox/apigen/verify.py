@@ -12,7 +12,7 @@ from collections.abc import Iterator
 _IMPORTED = {
     "__future__": {"annotations"},
     "datetime": {"date", "datetime"},
-    "typing": {"Annotated", "Any", "Literal", "Optional", "Union"},
+    "typing": {"Annotated", "Any", "List", "Literal", "Optional", "Union"},
     "uuid": {"UUID"},
     "pydantic": {"BaseModel", "ConfigDict", "Field", "RootModel"},
     "ipybox_sandbox.toolapi": {"ToolText", "arun_tool", "is_none", "run_tool"},
