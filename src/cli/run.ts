@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { text } from "node:stream/consumers";
 
 import { openApp } from "../app.ts";
-import { IpyboxError, messageOf } from "../common/errors.ts";
+import { IpyboxError, pathReasonOf } from "../common/errors.ts";
 import { stripControls } from "../common/logger.ts";
 import type { Invocation } from "./invocation.ts";
 import { interruptSignal } from "./signals.ts";
@@ -38,7 +38,7 @@ function readSource(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch (error) {
-    throw new IpyboxError("invalid-configuration", `${path} can't be read: ${messageOf(error)}`, {
+    throw new IpyboxError("invalid-configuration", `${path} can't be read: ${pathReasonOf(error)}`, {
       hint: "Name a Python file, or - for standard input.",
       cause: error,
     });

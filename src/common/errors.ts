@@ -80,6 +80,7 @@ export function pathReasonOf(thrown: unknown): string {
 const PATH_REASONS: Readonly<Record<string, string | undefined>> = {
   ENOENT: "there is no such file or directory",
   ENOTDIR: "a part of the path is no directory",
+  EISDIR: "it is a directory",
   EACCES: "permission is denied",
   EROFS: "the file system is read-only",
   ENOSPC: "the disk is full",

@@ -1,4 +1,4 @@
-import { messageOf, systemCodeOf } from "../common/errors.ts";
+import { pathReasonOf, systemCodeOf } from "../common/errors.ts";
 import { readJsonFile } from "../common/read-json.ts";
 import { defaultConfigFile } from "./directories.ts";
 import { type Config, flagName, type Option, OPTION_NAMES, type OptionName, OPTIONS, variableName } from "./options.ts";
@@ -88,7 +88,7 @@ function readJson(path: string, options: { mayBeAbsent: boolean }, problems: str
   try {
     return readJsonFile(path);
   } catch (error) {
-    if (!(options.mayBeAbsent && systemCodeOf(error) === "ENOENT")) problems.push(`${path}: ${messageOf(error)}`);
+    if (!(options.mayBeAbsent && systemCodeOf(error) === "ENOENT")) problems.push(`${path}: ${pathReasonOf(error)}`);
     return undefined;
   }
 }

@@ -1,6 +1,6 @@
 import { z } from "zod";
 
-import { IpyboxError, messageOf } from "../common/errors.ts";
+import { IpyboxError, pathReasonOf } from "../common/errors.ts";
 import { describeIssues } from "../common/issues.ts";
 import { readJsonFile } from "../common/read-json.ts";
 
@@ -13,7 +13,7 @@ export function readServersFile(path: string): ReadonlyMap<string, unknown> {
   try {
     return new Map(Object.entries(fileShape.parse(readJsonFile(path)).mcpServers));
   } catch (error) {
-    const reason = error instanceof z.ZodError ? describeIssues(error, "the file").join("; ") : messageOf(error);
+    const reason = error instanceof z.ZodError ? describeIssues(error, "the file").join("; ") : pathReasonOf(error);
     throw new IpyboxError("invalid-configuration", `--mcp-config ${path}: ${reason}`, {
       hint: 'Give a JSON file of the form {"mcpServers": {"name": {"command": "npx", "args": ["-y", "..."]}}}.',
       cause: error,

@@ -1,7 +1,7 @@
 import { createHash, type Hash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join, relative, sep } from "node:path";
-import { IpyboxError, messageOf } from "../common/errors.ts";
+import { IpyboxError, pathReasonOf } from "../common/errors.ts";
 
 /** What a kernel's Python environment is made from, in an image or on this host. */
 export interface KernelSources {
@@ -45,7 +45,7 @@ export async function readRequirements(path: string): Promise<string> {
   try {
     return await readFile(path, "utf8");
   } catch (cause) {
-    throw new IpyboxError("invalid-configuration", `The requirements file ${path} can't be read: ${messageOf(cause)}`, {
+    throw new IpyboxError("invalid-configuration", `The requirements file ${path} can't be read: ${pathReasonOf(cause)}`, {
       hint: "Check --requirements.",
       cause,
     });

@@ -28,7 +28,7 @@ from ipybox_sandbox.apigen.text import docstring, literal, readable
 TOOLS_DIRECTORY = "mcptools"
 MANIFEST = ".ipybox.json"
 # Part of what a module is made from: raise it when the same schema gives another module.
-GENERATOR_VERSION = 6
+GENERATOR_VERSION = 7
 
 _MAX_MANIFEST_BYTES = 4_000_000
 _MAX_FILE_BYTES = 4 * MAX_SOURCE_CHARS
