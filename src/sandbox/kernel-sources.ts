@@ -45,10 +45,14 @@ export async function readRequirements(path: string): Promise<string> {
   try {
     return await readFile(path, "utf8");
   } catch (cause) {
-    throw new IpyboxError("invalid-configuration", `The requirements file ${path} can't be read: ${pathReasonOf(cause)}`, {
-      hint: "Check --requirements.",
-      cause,
-    });
+    throw new IpyboxError(
+      "invalid-configuration",
+      `The requirements file ${path} can't be read: ${pathReasonOf(cause)}`,
+      {
+        hint: "Check --requirements.",
+        cause,
+      },
+    );
   }
 }
 
