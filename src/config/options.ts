@@ -203,7 +203,7 @@ export const OPTIONS = {
     value: "URL",
     defaultText: "pip's own configuration, else PyPI",
     help: "Package index of install_package",
-    commands: ["run"],
+    commands: ["run", "doctor"],
   }),
   extraIndexUrl: option(
     z.array(z.url({ protocol: /^https?$/, error: "must be an http or https URL" }), { error: "must be a list" }),
@@ -211,7 +211,7 @@ export const OPTIONS = {
       value: "URL",
       repeatable: true,
       help: "Further package index",
-      commands: ["run"],
+      commands: ["run", "doctor"],
     },
   ),
   mask: option(texts, {
