@@ -1,11 +1,14 @@
-import { join } from "node:path";
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
 import { openEngine } from "../app.ts";
-import { cleanPath } from "../broker/host-paths.ts";
+import { cleanPath, passesThrough } from "../broker/host-paths.ts";
 import { IpyboxError } from "../common/errors.ts";
 import { withHostLock } from "../common/host-lock.ts";
 import { stateDirectory } from "../config/directories.ts";
 import type { Config } from "../config/options.ts";
 import { hasShields } from "../choose-engine.ts";
+import { askIndexes } from "../egress/ask-indexes.ts";
+import { readText } from "../egress/index-config.ts";
 import { openConfiguredWorkspace } from "../ground.ts";
 import type { Diagnosis } from "../sandbox/engine-admin.ts";
 import { findEnvExposure } from "../workspace/env-exposure.ts";
@@ -18,10 +21,13 @@ const MARKS = { ok: "ok  ", warn: "warn", fail: "fail" } as const;
 export async function doctor({ config, own }: Invocation): Promise<number> {
   await using engine = await openEngine(config);
   const workspace = await openConfiguredWorkspace(config).catch(asRefusal);
-  const diagnoses =
-    workspace instanceof IpyboxError
-      ? [...(await engine.diagnose(undefined)), await diagnoseState(), diagnosisOf("workspace", workspace)]
-      : [...(await engine.diagnose(workspace)), await diagnoseState(), await diagnoseEnvFiles(config, workspace)];
+  const found = workspace instanceof IpyboxError ? undefined : workspace;
+  const diagnoses = [
+    ...(await engine.diagnose(found)),
+    await diagnoseRegistries(config, found),
+    await diagnoseState(),
+    workspace instanceof IpyboxError ? diagnosisOf("workspace", workspace) : await diagnoseEnvFiles(config, workspace),
+  ];
   if (own["json"] !== undefined) process.stdout.write(`${JSON.stringify(diagnoses, null, 2)}\n`);
   else {
     for (const { name, status, detail, remedy } of diagnoses) {
@@ -41,6 +47,33 @@ function asRefusal(error: unknown): IpyboxError {
 
 function diagnosisOf(name: string, { message, hint }: IpyboxError): Diagnosis {
   return { name, status: "fail", detail: message, remedy: hint ?? `Give another ${name}` };
+}
+
+/** Where packages come from. The registry of images is asked only while there is no image: see the engine's own checks. */
+async function diagnoseRegistries(config: Config, workspace: Workspace | undefined): Promise<Diagnosis> {
+  const name = "registries";
+  const writable = workspace === undefined ? [] : [workspace.path];
+  const answers = await askIndexes({
+    indexUrl: config.indexUrl,
+    extraIndexUrls: config.extraIndexUrl,
+    env: process.env,
+    home: homedir(),
+    readFile: (path) => (passesThrough(resolve(path), writable) ? undefined : readText(path)),
+  }).catch(asRefusal);
+  if (answers instanceof IpyboxError) return diagnosisOf(name, answers);
+  const working = answers.flatMap(({ url, problem }) => (problem === undefined ? [url] : []));
+  const problems = answers.flatMap(({ url, problem }) => (problem === undefined ? [] : [`${url} ${problem}`]));
+  const detail = [...(working.length === 0 ? [] : [`packages come from ${working.join(", ")}`]), ...problems].join(
+    "; ",
+  );
+  if (problems.length === 0) return { name, status: "ok", detail };
+  return {
+    name,
+    status: "warn",
+    detail,
+    remedy:
+      "Check --index-url, --extra-index-url, pip's configuration and HTTPS_PROXY; without an index nothing can be installed.",
+  };
 }
 
 async function diagnoseState(): Promise<Diagnosis> {

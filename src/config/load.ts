@@ -79,7 +79,7 @@ function readConfigFile(sources: ConfigSources, problems: string[]): Given {
   for (const [key, value] of Object.entries(document)) {
     const name = OPTION_NAMES.find((candidate) => candidate === key || flagName(candidate) === key);
     if (name === undefined) problems.push(`${path}: unknown option "${key}"`);
-    else given[name] = typeof value === "number" ? String(value) : value;
+    else given[name] = value;
   }
   return given;
 }

@@ -26,7 +26,8 @@ const BINARY_UNITS = { b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 } as
 
 /** `512m`, `2g`, `1.5g`: bytes in powers of 1024, as Docker reads them; a bare number is bytes. */
 const bytes = (atLeast: { readonly size: number; readonly text: string }) =>
-  z.string({ error: "must be a size such as 512m or 2g" }).transform((text, context) => {
+  z.union([z.string(), z.number()], { error: "must be a size such as 512m or 2g" }).transform((value, context) => {
+    const text = String(value);
     const [, number, unit] = /^(\d+(?:\.\d+)?)([bkmgt])?i?b?$/i.exec(text.trim()) ?? [];
     const size = Math.round(Number(number) * BINARY_UNITS[(unit?.toLowerCase() ?? "b") as keyof typeof BINARY_UNITS]);
     if (Number.isSafeInteger(size) && size >= atLeast.size) return size;
@@ -202,7 +203,7 @@ export const OPTIONS = {
     value: "URL",
     defaultText: "pip's own configuration, else PyPI",
     help: "Package index of install_package",
-    commands: ["run"],
+    commands: ["run", "doctor"],
   }),
   extraIndexUrl: option(
     z.array(z.url({ protocol: /^https?$/, error: "must be an http or https URL" }), { error: "must be a list" }),
@@ -210,7 +211,7 @@ export const OPTIONS = {
       value: "URL",
       repeatable: true,
       help: "Further package index",
-      commands: ["run"],
+      commands: ["run", "doctor"],
     },
   ),
   mask: option(texts, {

@@ -1,4 +1,4 @@
-import { accessSync, constants } from "node:fs";
+import { accessSync, constants, statSync } from "node:fs";
 import { resolve } from "node:path";
 
 import { IpyboxError, messageOf, pathReasonOf } from "../common/errors.ts";
@@ -16,7 +16,7 @@ export function findPathProblems(config: Partial<Config>): string[] {
     }
   };
   if (config.envFile !== undefined) check(() => assertReadable("--env-file", config.envFile ?? ""));
-  if (config.requirements !== undefined) check(() => assertReadable("--requirements", config.requirements ?? ""));
+  if (config.requirements !== undefined) check(() => assertRegularFile("--requirements", config.requirements ?? ""));
   if (config.mcpConfig !== undefined) check(() => readServersFile(config.mcpConfig ?? ""));
   return problems;
 }
@@ -27,4 +27,10 @@ function assertReadable(option: string, path: string): void {
   } catch (error) {
     throw new Error(`${option}: ${path}: ${pathReasonOf(error)}`, { cause: error });
   }
+}
+
+/** Reading a pipe that nobody writes to would hold the build, and with it the end of the server. */
+function assertRegularFile(option: string, path: string): void {
+  assertReadable(option, path);
+  if (!statSync(resolve(path)).isFile()) throw new Error(`${option}: ${path}: it is no regular file`);
 }

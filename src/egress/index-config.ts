@@ -73,6 +73,19 @@ export function findNetrcCredentials(
   return undefined;
 }
 
+/** What tells an index who asks, at one of its URLs: its own credentials at its own origin, else those of netrc. */
+export function authorizationFor(
+  url: URL,
+  index: PackageIndex,
+  netrc: (host: string) => Credentials | undefined,
+): { readonly authorization?: string } {
+  const own = url.origin === index.url.origin ? index.credentials : undefined;
+  const credentials = own !== undefined && own.password !== "" ? own : (netrc(url.hostname) ?? own);
+  if (credentials === undefined) return {};
+  const { user, password } = credentials;
+  return { authorization: `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}` };
+}
+
 /** pip's own order: global file, user's file, that of the virtual environment, `PIP_CONFIG_FILE`, variables. */
 function readPipConfiguration(
   sources: Pick<IndexSources, "env" | "home" | "readFile">,

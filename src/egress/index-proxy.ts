@@ -6,7 +6,7 @@ import type { Response } from "undici";
 import { IpyboxError, messageOf } from "../common/errors.ts";
 import type { Logger } from "../common/logger.ts";
 import type { HostHttp } from "./host-http.ts";
-import type { Credentials, PackageIndex } from "./index-config.ts";
+import { authorizationFor, type Credentials, type PackageIndex } from "./index-config.ts";
 import { parseProjectPage, renderProjectPage, SIMPLE_ACCEPT, SIMPLE_JSON, type IndexFile } from "./simple-index.ts";
 import { isSourceOnlyMark, withSourceOnlyMarks } from "./source-only.ts";
 import type { WheelCache } from "./wheel-cache.ts";
@@ -165,9 +165,8 @@ export class IndexProxy {
   }
 
   async #fetch(url: URL, index: PackageIndex, headers: Record<string, string>, signal: AbortSignal): Promise<Response> {
-    const credentials = this.#credentialsFor(url, index);
     // fetch takes the authorization off when a redirect leads to another origin.
-    const authorization = credentials && { authorization: basicAuthorization(credentials) };
+    const authorization = authorizationFor(url, index, this.#options.netrc);
     try {
       return await this.#options.http.fetch(url, {
         headers: { "user-agent": "ipybox", ...headers, ...authorization },
@@ -181,16 +180,6 @@ export class IndexProxy {
       });
     }
   }
-
-  #credentialsFor(url: URL, index: PackageIndex): Credentials | undefined {
-    const own = url.origin === index.url.origin ? index.credentials : undefined;
-    if (own !== undefined && own.password !== "") return own;
-    return this.#options.netrc(url.hostname) ?? own;
-  }
-}
-
-function basicAuthorization({ user, password }: Credentials): string {
-  return `Basic ${Buffer.from(`${user}:${password}`).toString("base64")}`;
 }
 
 async function readText(answer: Response): Promise<string> {

@@ -1,6 +1,8 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { promisify } from "node:util";
 
 import { LoggingMessageNotificationSchema } from "@modelcontextprotocol/sdk/types.js";
@@ -223,6 +225,37 @@ describe("the command line", () => {
     for (const check of checks.filter(({ status }) => status !== "ok")) expect(check.remedy).toBeTruthy();
     expect(checks.filter(({ status }) => status === "fail")).toEqual([]);
     expect(checks).toContainEqual(expect.objectContaining({ name: "env files", status: "ok" }));
+  });
+
+  test("doctor asks the package indexes, with their credentials, and tells which does not answer", async () => {
+    const asked: (string | undefined)[] = [];
+    await using index = createServer((request, response) => {
+      asked.push(request.url, request.headers.authorization);
+      response.writeHead(request.url?.startsWith("/private/") === true ? 401 : 404).end();
+    }).listen(0, "127.0.0.1");
+    await once(index, "listening");
+    const address = `127.0.0.1:${(index.address() as AddressInfo).port}`; // it listens on no pipe
+    const registries = async (indexUrl: string, extra: string) => {
+      const { stdout } = await run(bin, ["doctor", "--json"], {
+        env: { ...baseEnvironment(directory), IPYBOX_INDEX_URL: indexUrl, IPYBOX_EXTRA_INDEX_URL: extra },
+        cwd: directory.make("doctor"),
+      });
+      return (JSON.parse(stdout) as { name: string }[]).find(({ name }) => name === "registries");
+    };
+    expect(await registries(`http://user:secret-pass@${address}/simple`, "")).toEqual({
+      name: "registries",
+      status: "ok",
+      detail: `packages come from http://${address}/simple/`,
+    });
+    expect(asked).toEqual(["/simple/pip/", `Basic ${Buffer.from("user:secret-pass").toString("base64")}`]);
+    expect(
+      await registries(`http://${address}/simple`, `http://a:secret-pass@127.0.0.1:2/x,http://${address}/private/`),
+    ).toEqual({
+      name: "registries",
+      status: "warn",
+      detail: `packages come from http://${address}/simple/; http://127.0.0.1:2/x/ does not answer (connect ECONNREFUSED 127.0.0.1:2); http://${address}/private/ answers 401`,
+      remedy: expect.stringContaining("--index-url") as string,
+    });
   });
 
   test("doctor and ps run where no workspace can be, in the home directory", async () => {

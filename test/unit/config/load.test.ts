@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -88,6 +89,37 @@ describe("loadConfig", () => {
 
   test.for(["not json", "[]", '"text"', "null"])("refuses a configuration file that holds %s", (content) => {
     expect(loadConfig({ flags: {}, env: env(), configFile: configFile(content) }).problems).toHaveLength(1);
+  });
+
+  test.for([
+    ["workspace", 5, "must be text"],
+    ["image", 5, "must be text"],
+    ["base-image", 7, "must be text"],
+    ["allow-workspace-upstream", 1, "must be true or false, not 1"],
+    ["log-level", 5, "must be one of debug, info, warn, error, not 5"],
+  ] as const)("refuses %s = %j of the file, which is of a wrong type", ([key, value, problem]) => {
+    const { problems } = loadConfig({ flags: {}, env: env(), configFile: configFile({ [key]: value }) });
+    expect(problems).toEqual([`"${key}" in the configuration file: ${problem}`]);
+  });
+
+  test("takes numbers of the file where numbers and sizes are meant", () => {
+    const path = configFile({ memory: 2 ** 30, "tmp-size": 2 ** 25, cpus: 1.5, pids: 100, gpus: 1 });
+    expect(loadConfig({ flags: {}, env: env(), configFile: path }).config).toMatchObject({
+      memory: 2 ** 30,
+      tmpSize: 2 ** 25,
+      cpus: 1.5,
+      pids: 100,
+      gpus: 1,
+    });
+  });
+
+  test("refuses as --requirements what is no regular file, a pipe without blocking", () => {
+    const pipe = join(directory, "pipe");
+    execFileSync("mkfifo", [pipe]);
+    for (const path of [directory, pipe]) {
+      const { problems } = loadConfig({ flags: { requirements: path }, env: env() });
+      expect(problems).toEqual([`--requirements: ${path}: it is no regular file`]);
+    }
   });
 
   test("reports a configuration file that was named but is missing", () => {
