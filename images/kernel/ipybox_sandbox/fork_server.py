@@ -25,7 +25,7 @@ from ipybox_sandbox import kernel_tree, process
 from ipybox_sandbox.kernel import KernelOrder, preload, run_kernel
 from ipybox_sandbox.oom import oom_kills
 from ipybox_sandbox.paths import Paths
-from ipybox_sandbox.process_tree import children_of, kill_descendants, reap
+from ipybox_sandbox.process_tree import children_of, is_forking, kill_descendants, reap
 
 READ_BYTES = 64 * 1024
 CELL_NICENESS = 19
@@ -117,8 +117,8 @@ class ForkServer:
             self._start(message["start"], order)
         elif (tree := self._trees.get(message.get("interrupt") or message.get("kill") or "")) is None:
             pass  # it has ended meanwhile, which the gateway is told
-        elif "kill" in message or not _can_fork():
-            # At the limit of processes something forks all the time, and an interrupt misses what is just being forked.
+        elif "kill" in message or not _can_fork() or is_forking(tree.subreaper):
+            # An interrupt misses what is just being forked, so of a fork bomb something is left, and is one again.
             self._end(tree, {"type": "signal", "signal": "SIGKILL"})
         else:
             if tree.kernel is not None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import traceback
+from contextlib import suppress
 from typing import NoReturn
 
 from traitlets import log
@@ -32,6 +34,8 @@ def is_child() -> bool:
 
 def end_child(error: BaseException | None = None) -> NoReturn:
     """Ends it as Python ends a program, with what was raised, but for what the kernel would do at its own end."""
+    with suppress(ValueError):  # in a thread that is not the main one, where no signal is handled
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # so that an interrupt ends it at once
     code = 0
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else int(error.code is not None)

@@ -229,6 +229,8 @@ class SandboxKernelApp(IPKernelApp):
 
     def init_kernel(self) -> None:
         super().init_kernel()
+        # Of an interrupt right before or after a cell's code. The log is a part of the cell's output.
+        self.log.addFilter(lambda record: not record.getMessage().startswith("KeyboardInterrupt caught in kernel"))
         self.kernel.shell_stream.close()
         self.kernel.shell_stream = ShellChannel(f"{self.abs_connection_file}.requests", self.iopub_thread)
 

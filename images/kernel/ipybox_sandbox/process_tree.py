@@ -10,6 +10,9 @@ import time
 from collections.abc import Collection, Sequence
 
 PATIENCE_SECONDS = 5.0
+FORKING_PROCESSES = 32
+"""More than what a computation has on a few processors, and soon surpassed by what forks without end."""
+FORKING_SECONDS = 0.05
 _RESCAN_SECONDS = 0.1
 
 
@@ -57,6 +60,15 @@ def _stop_and_kill(roots: Sequence[int], spared: Collection[int]) -> bool:
     for pid in stopped:
         _send(pid, signal.SIGKILL)
     return bool(stopped)
+
+
+def is_forking(root: int) -> bool:
+    """Whether there are many processes below `root`, and new ones all the time: a fork bomb, at its limit or before."""
+    before = _descendants([root], ())
+    if len(before) < FORKING_PROCESSES:
+        return False
+    time.sleep(FORKING_SECONDS)
+    return bool(_descendants([root], ()) - before)
 
 
 def children_of(parent: int) -> set[int]:
