@@ -57,8 +57,17 @@ export async function layGround(config: Config, onLog?: (record: LogRecord) => v
  * What {@link layGround} would say of a configuration, which may be incomplete: for one that is refused already, so that
  * the user is told everything at once. Makes nothing.
  */
-export async function findGroundProblems(config: Partial<Config>): Promise<string[]> {
-  const refusal = await refuseAllAtOnce(checksOf(config)).catch((error: unknown) => error);
+export function findGroundProblems(config: Partial<Config>): Promise<string[]> {
+  return problemsOf(checksOf(config));
+}
+
+/** The same for what only needs the workspace. */
+export function findWorkspaceProblems(config: Partial<Config>): Promise<string[]> {
+  return problemsOf([locate(config)]);
+}
+
+async function problemsOf(checks: readonly Promise<unknown>[]): Promise<string[]> {
+  const refusal = await refuseAllAtOnce(checks).catch((error: unknown) => error);
   if (refusal === undefined) return [];
   if (!(refusal instanceof IpyboxError)) throw refusal as Error; // whatever was thrown
   return refusal.message.split("\n");

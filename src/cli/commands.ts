@@ -1,14 +1,20 @@
-import type { CommandName } from "../config/options.ts";
+import type { CommandName, Config } from "../config/options.ts";
 import type { CommandSyntax } from "./command-line.ts";
 import type { Invocation } from "./invocation.ts";
 
 export interface Command extends CommandSyntax {
   readonly summary: string;
+  /** What is wrong with its positional argument. */
+  readonly findOperandProblems?: (operand: string) => Promise<string[]>;
+  /** What it would say of a configuration, which may be incomplete: asked only where the line is refused already. */
+  readonly findProblems?: (config: Partial<Config>) => Promise<string[]>;
   /** Resolves to the exit code. Throws IpyboxError for what the user can mend. */
   readonly run: (invocation: Invocation) => Promise<number>;
 }
 
 const JSON_FLAG = { name: "json", help: "Print JSON" };
+
+const findGroundProblems = async (config: Partial<Config>) => (await import("../ground.ts")).findGroundProblems(config);
 
 /** What a command needs is loaded when it runs: `serve` has to answer its client in a quarter of a second. */
 export const COMMANDS: Readonly<Record<CommandName, Command>> = {
@@ -16,6 +22,7 @@ export const COMMANDS: Readonly<Record<CommandName, Command>> = {
     name: "serve",
     summary: "MCP server on stdio (default)",
     own: [],
+    findProblems: findGroundProblems,
     run: async (invocation) => (await import("./serve.ts")).serve(invocation),
   },
   run: {
@@ -23,6 +30,8 @@ export const COMMANDS: Readonly<Record<CommandName, Command>> = {
     summary: "Run a Python file as one cell in a fresh sandbox, its output streamed to the terminal; exit 0 or 1",
     operand: "FILE|-",
     own: [],
+    findOperandProblems: async (path) => (await import("./run.ts")).findSourceProblems(path),
+    findProblems: findGroundProblems,
     run: async (invocation) => (await import("./run.ts")).run(invocation),
   },
   build: {
@@ -53,6 +62,7 @@ export const COMMANDS: Readonly<Record<CommandName, Command>> = {
     name: "servers",
     summary: "List the MCP servers that are registered in the workspace, placeholders unresolved",
     own: [{ name: "remove", value: "NAME", help: "Remove this registration" }],
+    findProblems: async (config) => (await import("../ground.ts")).findWorkspaceProblems(config),
     run: async (invocation) => (await import("./servers.ts")).servers(invocation),
   },
 };

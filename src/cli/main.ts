@@ -4,7 +4,7 @@ import { stripControls } from "../common/logger.ts";
 import { restoreInitialEnvironment } from "../config/initial-environment.ts";
 import { loadConfig } from "../config/load.ts";
 import { VERSION } from "../version.ts";
-import { optionsOf, parseCommandLine } from "./command-line.ts";
+import { parseCommandLine } from "./command-line.ts";
 import { type Command, COMMANDS } from "./commands.ts";
 import { usageOf } from "./usage.ts";
 
@@ -28,15 +28,15 @@ async function main(argv: readonly string[]): Promise<number> {
 }
 
 async function runCommand(command: Command, args: readonly string[]): Promise<number> {
-  const { flags, own, operand, problems } = parseCommandLine(args, command);
+  const { flags, own, operand, problems: ofLine } = parseCommandLine(args, command);
   if (own["help"] !== undefined) return print(usageOf(command, command.summary));
   const configFile = typeof own["config"] === "string" ? own["config"] : undefined;
   const loaded = loadConfig({ flags, env: process.env, configFile });
+  const ofOperand = operand === undefined ? undefined : await command.findOperandProblems?.(operand);
+  const problems = [...ofLine, ...(ofOperand ?? []), ...(loaded.problems ?? [])];
   if (loaded.config === undefined || problems.length > 0) {
-    const { findGroundProblems } = await import("../ground.ts");
-    const hasGround = optionsOf(command.name).includes("mount");
-    const ofGround = hasGround ? await findGroundProblems(loaded.config ?? loaded.sound) : [];
-    return complain([...problems, ...(loaded.problems ?? []), ...ofGround], `ipybox ${command.name} --help`);
+    const deeper = await command.findProblems?.(loaded.config ?? loaded.sound);
+    return complain([...problems, ...(deeper ?? [])], `ipybox ${command.name} --help`);
   }
   try {
     return await command.run({ config: loaded.config, own, operand });

@@ -1,8 +1,8 @@
-import { readFileSync } from "node:fs";
+import { accessSync, constants, readFileSync, statSync } from "node:fs";
 import { text } from "node:stream/consumers";
 
 import { openApp } from "../app.ts";
-import { IpyboxError, pathReasonOf } from "../common/errors.ts";
+import { pathReasonOf } from "../common/errors.ts";
 import { stripControls } from "../common/logger.ts";
 import type { Invocation } from "./invocation.ts";
 import { interruptSignal } from "./signals.ts";
@@ -13,7 +13,7 @@ const TIMEOUT_MS = 86_400_000;
 
 /** Runs a Python file as one cell in a fresh sandbox; exit code 0, or 1 when the cell failed. */
 export async function run({ config, operand = "-" }: Invocation): Promise<number> {
-  const code = operand === "-" ? await text(process.stdin) : readSource(operand);
+  const code = operand === "-" ? await text(process.stdin) : readFileSync(operand, "utf8");
   await using app = await openApp(config.logLevel === "info" ? { ...config, logLevel: "warn" } : config);
   app.start();
   using display = new StepDisplay(process.stderr);
@@ -34,14 +34,14 @@ export async function run({ config, operand = "-" }: Invocation): Promise<number
   return result.status === "ok" ? 0 : 1;
 }
 
-function readSource(path: string): string {
+/** Only looked at, not read: a pipe gives its content once. */
+export function findSourceProblems(path: string): string[] {
+  if (path === "-") return [];
   try {
-    return readFileSync(path, "utf8");
+    accessSync(path, constants.R_OK);
+    return statSync(path).isDirectory() ? [`${path} is a directory: name a Python file, or - for standard input`] : [];
   } catch (error) {
-    throw new IpyboxError("invalid-configuration", `${path} can't be read: ${pathReasonOf(error)}`, {
-      hint: "Name a Python file, or - for standard input.",
-      cause: error,
-    });
+    return [`${path} can't be read: ${pathReasonOf(error)}`];
   }
 }
 

@@ -150,6 +150,15 @@ describe("the command line", () => {
     ],
     [["frobnicate"], ["frobnicate"]],
     [["run"], ["FILE"]],
+    [
+      ["run", "no-such.py", "--bogus", "--mount", "/"],
+      ["no-such.py", "option --bogus", "--mount '/'"],
+    ],
+    [["run", "/"], ["/ is a directory"]],
+    [
+      ["servers", "--workspace", "/", "--bogus"],
+      ["option --bogus", "whole file system"],
+    ],
   ] as const)("refuses %s with exit code 2 and starts nothing", async ([args, words]) => {
     const failed = run(bin, [...args], { env: baseEnvironment(directory), cwd: directory.make("cwd") });
     await expect(failed).rejects.toMatchObject({ code: 2, stdout: "" });
