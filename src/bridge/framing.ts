@@ -1,3 +1,4 @@
+import { parseExactly, restoreIntegers } from "../common/exact-integers.ts";
 import { idOfOversize, LineSplitter } from "../common/line-splitter.ts";
 import { type BridgeError, MAX_FRAME_BYTES, protocolErrors, type RequestId } from "./protocol.ts";
 
@@ -36,7 +37,7 @@ export class FrameReader {
 
 function parse(bytes: Buffer): Frame {
   try {
-    const message: unknown = JSON.parse(bytes.toString("utf8"));
+    const message = parseExactly(bytes.toString("utf8"));
     return { kind: "message", message, sizeBytes: bytes.length };
   } catch {
     return { kind: "malformed", error: protocolErrors.malformed(), id: null };
@@ -60,5 +61,5 @@ export function encodeError(id: RequestId | null, error: BridgeError): Buffer {
 }
 
 function toFrame(message: unknown): Buffer {
-  return Buffer.from(`${JSON.stringify(message)}\n`);
+  return Buffer.from(`${restoreIntegers(JSON.stringify(message))}\n`);
 }

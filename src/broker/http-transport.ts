@@ -2,6 +2,7 @@ import { SSEClientTransport } from "@modelcontextprotocol/sdk/client/sse.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import { IpyboxError } from "../common/errors.ts";
+import { restoreIntegers } from "../common/exact-integers.ts";
 import { within } from "../common/time.ts";
 import { MAX_MESSAGE_BYTES } from "./process-transport.ts";
 import type { HttpParams } from "./server-params.ts";
@@ -69,7 +70,7 @@ function boundedFetch(kind: "streamable_http" | "sse", { fetch, onBroken }: Http
     const answer = await fetch(url, {
       method: init.method ?? "GET",
       headers: Object.fromEntries(new Headers(init.headers)),
-      body: typeof init.body === "string" ? init.body : null, // the SDK sends JSON text
+      body: typeof init.body === "string" ? restoreIntegers(init.body) : null, // the SDK sends JSON text
       redirect: init.redirect ?? "follow",
       signal: init.signal ?? null,
     });

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import type { JSONRPCMessage } from "@modelcontextprotocol/sdk/types.js";
+import { mayBeRounded, parseExactly, restoreIntegers } from "../common/exact-integers.ts";
 import { Deferred } from "../common/lifecycle.ts";
 import { idOfOversize, type Line, LineSplitter } from "../common/line-splitter.ts";
 import { stripControls } from "../common/logger.ts";
@@ -136,7 +137,9 @@ export class ProcessTransport implements Transport {
       return Promise.reject(Object.assign(new Error("The process does not read any more"), { code: "EPIPE" }));
     }
     return new Promise((resolve, reject) => {
-      stdin.write(`${wellFormed(JSON.stringify(message))}\n`, (error) => (error ? reject(error) : resolve()));
+      stdin.write(`${wellFormed(restoreIntegers(JSON.stringify(message)))}\n`, (error) =>
+        error ? reject(error) : resolve(),
+      );
     });
   }
 
@@ -192,7 +195,14 @@ export class ProcessTransport implements Transport {
 function parseMessage(bytes: Buffer): JSONRPCMessage | undefined {
   const text = bytes.toString("utf8").trimEnd();
   // The SDK's client checks every message itself, and reports what is none.
-  return text === "" ? undefined : (JSON.parse(text) as JSONRPCMessage);
+  if (text === "") return undefined;
+  const message = JSON.parse(text) as JSONRPCMessage;
+  return mayBeRounded(text) && isToolResult(message) ? (parseExactly(text) as JSONRPCMessage) : message;
+}
+
+/** What is only passed on, other than lists of tools and requests. */
+function isToolResult(message: JSONRPCMessage): boolean {
+  return "result" in message && ("content" in message.result || "structuredContent" in message.result);
 }
 
 /** In place of an answer that is too large to be read. */

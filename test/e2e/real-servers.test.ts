@@ -7,9 +7,14 @@ import { describe, expect } from "vitest";
 
 import { metaOf, type TestDirectory, textOf, upstream } from "../helpers/client.ts";
 import { test } from "../helpers/session.ts";
-import { pythonUpstream } from "../helpers/python-servers.ts";
+import { pythonUpstream, pythonWithSdk } from "../helpers/python-servers.ts";
 
 const MANY_TALENTS = join(import.meta.dirname, "../integration/broker/servers/many-talents.mjs");
+const NUMBERS = `from mcp.server.fastmcp import FastMCP
+server = FastMCP("numbers")
+@server.tool()
+def successor(number: int) -> int: return number + 1
+server.run()`;
 const cancelledFile = (directory: TestDirectory) => join(directory.path, "cancelled");
 const questions: string[] = [];
 test.override("options", ({ directory }) => {
@@ -33,6 +38,7 @@ test.beforeAll(async ({ client, directory }) => {
     git: pythonUpstream("git"),
     time: pythonUpstream("time"),
     sqlite: pythonUpstream("sqlite", "--db-path", join(directory.path, "test.db")),
+    numbers: { command: pythonWithSdk("1.x"), args: ["-c", NUMBERS] },
     talents: { command: process.execPath, args: [MANY_TALENTS], env: { CANCELLED_FILE: cancelledFile(directory) } },
   };
   for (const [name, params] of Object.entries(servers)) await client.modules(name, params);
@@ -71,6 +77,12 @@ except Exception as error: print(error)`;
 });
 
 describe("structured content", () => {
+  test("of a server in Python keeps integers that a double can't hold, in both directions", async ({ client }) => {
+    const code = `from mcptools.numbers.successor import Params, run
+[run(Params(number=n)).result - n for n in (1, 2**53, -(2**63), 2**64, 10**400)]`;
+    expect(await client.text(code)).toBe("[1, 1, 1, 1, 1]");
+  });
+
   test("of filesystem is a Result", async ({ client }) => {
     const code = `from mcptools.filesystem.read_text_file import Params, Result, run
 r = run(Params(path="${client.workspace}/notes.txt", head=2))
