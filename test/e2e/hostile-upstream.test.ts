@@ -16,7 +16,6 @@ let tripwire: Server;
 /** At the same path on the host and, in the workspace, in the sandbox. */
 let touched: string;
 let modules: readonly string[];
-let registeredInMs: number;
 test.override("options", {
   env: { HOSTILE_KEY: SECRET },
   elicit: (question) => {
@@ -32,7 +31,6 @@ test.beforeAll(async ({ client }) => {
   await once(tripwire, "listening");
   touched = join(client.workspace, "touched");
   await client.modules("everything", upstream("everything"));
-  const startedAt = performance.now();
   modules = await client.modules("hostile", {
     command: process.execPath,
     args: [join(import.meta.dirname, "servers/hostile.mjs")],
@@ -42,7 +40,6 @@ test.beforeAll(async ({ client }) => {
       KEY: "${HOSTILE_KEY}",
     },
   });
-  registeredInMs = performance.now() - startedAt;
 });
 afterAll(() => tripwire.close());
 
@@ -51,10 +48,7 @@ const isModule = ({ workspace }: TestClient, name: string) =>
   existsSync(join(workspace, `mcptools/hostile/${name}.py`));
 
 describe("a server with hostile tools", () => {
-  test("is registered in bounded time, with a module for every tool and a warning for what was left out", ({
-    client,
-  }) => {
-    expect(registeredInMs).toBeLessThan(30_000);
+  test("is registered, with a module for every tool and a warning for what was left out", ({ client }) => {
     expect(modules.slice(0, 1)).toEqual(["honest"]);
     const warnings = modules.filter((text) => !isModule(client, text));
     expect(warnings).toEqual([

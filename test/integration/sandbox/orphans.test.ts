@@ -123,11 +123,9 @@ describe("a server that is killed", () => {
     await once(createInterface({ input: server.stdout }), "line");
     const removed = docker.getContainer(`ipybox-${spec.sessionId}`).wait({ condition: "removed" });
     expect(await readdir(runtimeDir)).toHaveLength(1);
-    const killedAt = performance.now();
     server.kill("SIGKILL");
     await removed;
     await untilEmpty(runtimeDir);
-    expect(performance.now() - killedAt).toBeLessThan(5000);
     expect(await names()).not.toContain(spec.sessionId);
   });
 

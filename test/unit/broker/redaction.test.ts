@@ -137,15 +137,3 @@ describe("JSON", () => {
     expect(() => redactorOf({ API_KEY: "12345678" }).json(value)).toThrow("levels deep");
   });
 });
-
-test("a megabyte is searched for twenty secrets in well under the time that it takes to send", () => {
-  const variables = Object.fromEntries(
-    Array.from({ length: 20 }, (_, index) => [`KEY_${index}`, `secret-${index}-${"abcdefghij".repeat(4)}`]),
-  );
-  const redactor = redactorOf(variables);
-  const text = "The quick brown fox jumps over the lazy dog. secret? 0123456789 ".repeat(16 * 1024);
-  redactor.text(text);
-  const start = performance.now();
-  redactor.text(text);
-  expect(performance.now() - start).toBeLessThan(500);
-});

@@ -73,9 +73,8 @@ describe("a project page", () => {
     ["one long word", "a"],
     ["entities without an end", "<a x>&amp"],
   ] as const)("takes time in proportion to its length: %s", ([, piece]) => {
-    const begun = performance.now();
+    // It was minutes for a twentieth of it, more than a test may take.
     expect(parseProjectPage(`<a ${piece.repeat(2_000_000 / piece.length)}`, "text/html", PAGE)).toEqual([]);
-    expect(performance.now() - begun).toBeLessThan(5000); // it was minutes for a twentieth of it
   });
 
   it("is rendered as JSON with other addresses, everything else kept", () => {

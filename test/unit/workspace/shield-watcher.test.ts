@@ -172,11 +172,9 @@ describe("a mask is breached when", () => {
       while (!flood.signal.aborted) await Promise.all([1, 2, 3, 4].map((n) => writeFile(at(`flood-${n}`), "x")));
     })();
     await replace(".env");
-    const startedAt = performance.now();
-    await watcher.breached;
+    await watcher.breached; // while the flood goes on
     flood.abort();
     await flooding;
-    expect(performance.now() - startedAt).toBeLessThan(1500);
   });
 });
 
