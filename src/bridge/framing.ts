@@ -1,4 +1,6 @@
-import { parseExactly, restoreIntegers } from "../common/exact-integers.ts";
+import { z } from "zod";
+
+import { mayBeRounded, parseExactly, restoreIntegers } from "../common/exact-integers.ts";
 import { idOfOversize, LineSplitter } from "../common/line-splitter.ts";
 import { type BridgeError, MAX_FRAME_BYTES, protocolErrors, type RequestId } from "./protocol.ts";
 
@@ -37,11 +39,22 @@ export class FrameReader {
 
 function parse(bytes: Buffer): Frame {
   try {
-    const message = parseExactly(bytes.toString("utf8"));
+    const message = parseMessage(bytes.toString("utf8"));
     return { kind: "message", message, sizeBytes: bytes.length };
   } catch {
     return { kind: "malformed", error: protocolErrors.malformed(), id: null };
   }
+}
+
+const withArguments = z.looseObject({ params: z.looseObject({ arguments: z.unknown() }) });
+
+/** Arguments are only passed on; whatever else there is, is looked at. */
+function parseMessage(json: string): unknown {
+  const message: unknown = JSON.parse(json);
+  if (!mayBeRounded(json)) return message;
+  const [rounded, exact] = [message, parseExactly(json)].map((value) => withArguments.safeParse(value).data);
+  if (!rounded || !exact) return message;
+  return { ...rounded, params: { ...rounded.params, arguments: exact.params.arguments } };
 }
 
 /** @throws BridgeError of kind `limit` where the frame would be too large for the other side. */

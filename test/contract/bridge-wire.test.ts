@@ -32,8 +32,12 @@ class Wire {
 
   /** The next answer, or undefined at the end of the connection. */
   async answer(): Promise<Record<string, unknown> | undefined> {
-    const next = await this.#answers.next();
-    return next.done === true ? undefined : (JSON.parse(next.value) as Record<string, unknown>);
+    const text = await this.answerText();
+    return text === undefined ? undefined : (JSON.parse(text) as Record<string, unknown>);
+  }
+
+  async answerText(): Promise<string | undefined> {
+    return (await this.#answers.next()).value;
   }
 }
 
@@ -113,6 +117,18 @@ describe("calls", () => {
     expect(await wire.answer()).toMatchObject({ id: 2 });
     wire.send({ jsonrpc: "2.0", method: "cancelled", params: { id: 1 } });
     expect(await wire.answer()).toMatchObject({ id: 1, error: { data: { kind: "cancelled" } } });
+  });
+
+  test("carry integers as they are in their arguments, and take them for numbers elsewhere", async () => {
+    const wire = await dial();
+    const send = (server: string, args: string) =>
+      wire.socket.write(
+        `{"id":1,"method":"tools/call","params":{"server":${server},"tool":"echo","arguments":${args}}}\n`,
+      );
+    send('"s"', '{"a":[9007199254740993,"9007199254740993"]}');
+    expect(await wire.answerText()).toContain('"structuredContent":{"a":[9007199254740993,"9007199254740993"]}');
+    send("9007199254740993", "{}");
+    expect(await wire.answerText()).toContain("expected string, received number");
   });
 
   test("survive any cut of the bytes, and carry any character", async () => {
