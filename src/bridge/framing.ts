@@ -1,6 +1,6 @@
 import { z } from "zod";
 
-import { mayBeRounded, parseExactly, restoreIntegers } from "../common/exact-integers.ts";
+import { markIntegers, mayBeRounded, restoreIntegers } from "../common/exact-integers.ts";
 import { idOfOversize, LineSplitter } from "../common/line-splitter.ts";
 import { type BridgeError, MAX_FRAME_BYTES, protocolErrors, type RequestId } from "./protocol.ts";
 
@@ -52,7 +52,9 @@ const withArguments = z.looseObject({ params: z.looseObject({ arguments: z.unkno
 function parseMessage(json: string): unknown {
   const message: unknown = JSON.parse(json);
   if (!mayBeRounded(json)) return message;
-  const [rounded, exact] = [message, parseExactly(json)].map((value) => withArguments.safeParse(value).data);
+  const [rounded, exact] = [message, JSON.parse(markIntegers(json))].map(
+    (value) => withArguments.safeParse(value).data,
+  );
   if (!rounded || !exact) return message;
   return { ...rounded, params: { ...rounded.params, arguments: exact.params.arguments } };
 }

@@ -4,6 +4,7 @@ import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import { IpyboxError } from "../common/errors.ts";
 import { restoreIntegers } from "../common/exact-integers.ts";
 import { within } from "../common/time.ts";
+import { markResultLines } from "./exact-results.ts";
 import { MAX_MESSAGE_BYTES } from "./process-transport.ts";
 import type { HttpParams } from "./server-params.ts";
 
@@ -82,7 +83,7 @@ function boundedFetch(kind: "streamable_http" | "sse", { fetch, onBroken }: Http
       onError: (kind === "sse") === isPost ? () => undefined : onBroken,
     };
     const { status, statusText } = answer;
-    const body = answer.body && boundLines(answer.body, watch);
+    const body = answer.body && boundLines(answer.body, watch).pipeThrough(markResultLines());
     const bounded = new Response(body, { status, statusText, headers: [...answer.headers] });
     // The SDK resolves redirects and endpoints against it; a constructed response has none.
     Object.defineProperty(bounded, "url", { value: answer.url });

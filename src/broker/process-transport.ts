@@ -2,12 +2,13 @@ import { type ChildProcess, spawn } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js";
 import type { JSONRPCMessage } from "@modelcontextprotocol/sdk/types.js";
-import { mayBeRounded, parseExactly, restoreIntegers } from "../common/exact-integers.ts";
+import { restoreIntegers } from "../common/exact-integers.ts";
 import { Deferred } from "../common/lifecycle.ts";
 import { idOfOversize, type Line, LineSplitter } from "../common/line-splitter.ts";
 import { stripControls } from "../common/logger.ts";
 import { within } from "../common/time.ts";
 import { wellFormed } from "../common/well-formed.ts";
+import { markResult } from "./exact-results.ts";
 
 /** The longest message of an upstream. A tool's result has to fit the bridge as well, which is half of it. */
 export const MAX_MESSAGE_BYTES = 32 * 1024 * 1024;
@@ -195,14 +196,7 @@ export class ProcessTransport implements Transport {
 function parseMessage(bytes: Buffer): JSONRPCMessage | undefined {
   const text = bytes.toString("utf8").trimEnd();
   // The SDK's client checks every message itself, and reports what is none.
-  if (text === "") return undefined;
-  const message = JSON.parse(text) as JSONRPCMessage;
-  return mayBeRounded(text) && isToolResult(message) ? (parseExactly(text) as JSONRPCMessage) : message;
-}
-
-/** What is only passed on, other than lists of tools and requests. */
-function isToolResult(message: JSONRPCMessage): boolean {
-  return "result" in message && ("content" in message.result || "structuredContent" in message.result);
+  return text === "" ? undefined : (JSON.parse(markResult(text)) as JSONRPCMessage);
 }
 
 /** In place of an answer that is too large to be read. */

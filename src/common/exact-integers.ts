@@ -8,25 +8,25 @@ const NUMBERS = new RegExp(String.raw`(?<![\w.+-])${INTEGER}(?![\w.])`, "g");
 const MARKED = new RegExp(`"${MARK}(${INTEGER})"`, "g");
 const MAY_HAVE_ONE = /[-:,[\s]\d{16}/;
 
-/** Whether it is worth the while: {@link parseExactly} takes longer than `JSON.parse`. */
+/** Whether {@link markIntegers} may find something. */
 export function mayBeRounded(json: string): boolean {
   return MAY_HAVE_ONE.test(json);
 }
 
 /**
- * `JSON.parse` for values that this process only passes on: it would round integers beyond 2^53, an identifier to another's
+ * JSON for values that this process only passes on: `JSON.parse` would round integers beyond 2^53, an identifier to another's
  * for example. In their places are strings, which {@link restoreIntegers} makes numbers again.
  */
-export function parseExactly(json: string): unknown {
-  return JSON.parse(mayBeRounded(json) ? outsideStrings(json, markIntegers) : json);
+export function markIntegers(json: string): string {
+  return mayBeRounded(json) ? outsideStrings(json, markNumbers) : json;
 }
 
-/** To be applied to JSON text that holds values of {@link parseExactly}. */
+/** To be applied to JSON text that holds values of {@link markIntegers}. */
 export function restoreIntegers(json: string): string {
   return json.includes(MARK) ? json.replaceAll(MARKED, "$1") : json;
 }
 
-function markIntegers(json: string): string {
+function markNumbers(json: string): string {
   return json.replaceAll(NUMBERS, (digits) => (Number.isSafeInteger(Number(digits)) ? digits : `"${MARK}${digits}"`));
 }
 

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 
-import { parseExactly, restoreIntegers } from "../../../src/common/exact-integers.ts";
+import { markIntegers, restoreIntegers } from "../../../src/common/exact-integers.ts";
 
+const parseExactly = (json: string): unknown => JSON.parse(markIntegers(json));
 const passOn = (json: string) => restoreIntegers(JSON.stringify(parseExactly(json)));
 
 describe("a JSON value that is only passed on", () => {
